@@ -1,0 +1,5 @@
+//! The hourly check; see the library for its story.
+
+fn main() -> std::process::ExitCode {
+    job::main::<character_verifier::CharacterVerifier>()
+}

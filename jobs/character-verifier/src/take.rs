@@ -1,0 +1,101 @@
+//! Carrying out decided invalidations: one atomic step in Redis that leaves a receipt, then audit row, event and the
+//! clearing of the decision in one transaction. A crash between the two is completed by the next run from the receipt.
+
+use identity::verdict::Verdict;
+use job::JobError;
+use metrics::verifier as metric;
+use sessions::Take;
+use store::invalidations::{self, Pending, Removed};
+use tracing::{info, warn};
+
+use crate::{run::Run, sweep::millis};
+
+/// Decisions carried out together.
+const PAGE: i64 = 200;
+
+/// Carries out every decided invalidation of this part, whoever decided it; returns how many sessions were taken.
+/// Stops between pages when a stop is asked for: what is left is the next run's first work.
+///
+/// # Errors
+/// Redis or the database fails; the decisions stay.
+pub async fn pending(run: &Run<'_>) -> Result<u64, JobError> {
+    let mut taken = 0;
+    while !run.ctx.stop.is_stopped() {
+        let pending = run
+            .ctx
+            .db
+            .transaction("read decided invalidations", async |db| invalidations::pending(db, run.terms.part, PAGE).await)
+            .await?;
+        if pending.is_empty() {
+            break;
+        }
+        taken += carry_out(run, pending).await?;
+    }
+    Ok(taken)
+}
+
+async fn carry_out(run: &Run<'_>, pending: Vec<Pending>) -> Result<u64, JobError> {
+    let takes = pending
+        .iter()
+        .map(|p| {
+            Ok(Take {
+                account_id: p.account_id,
+                gate: p.gate.parse().map_err(|_| JobError::bug(format!("pending invalidation {} has an unknown gate", p.id)))?,
+                character_id: p.character_id,
+                observed_at: millis(p.observed_at),
+                receipt: p.id,
+            })
+        })
+        .collect::<Result<Vec<_>, JobError>>()?;
+    let taken = run.sessions.take(&takes).await.map_err(crate::session_error)?;
+    let done: Vec<(Pending, Vec<Removed>)> = pending
+        .into_iter()
+        .zip(taken)
+        .map(|(pending, taken)| {
+            let removed = taken
+                .removed
+                .into_iter()
+                .map(|session| Removed {
+                    session: session.hash.as_str().to_owned(),
+                    acted_as: session.character_id,
+                    client_type: session.client_type,
+                })
+                .collect();
+            (pending, removed)
+        })
+        .collect();
+    let sessions = run
+        .ctx
+        .checkpoint("complete invalidations", async |db, delta| {
+            let cleared = invalidations::complete(db, &done).await?;
+            let mut sessions = 0;
+            for (pending, removed) in done.iter().filter(|(pending, _)| cleared.contains(&pending.id)) {
+                let count = removed.len() as u64;
+                delta.add(&metric::SESSIONS_INVALIDATED, &[Verdict::of(pending.rule).as_str()], count);
+                delta.detail("sessions_invalidated", count);
+                sessions += count;
+            }
+            Ok::<_, sqlx::Error>(sessions)
+        })
+        .await?;
+    for (pending, removed) in &done {
+        for session in removed {
+            info!(
+                account_id = %pending.account_id,
+                character_id = %pending.character_id,
+                eve_id = %pending.eve_id,
+                rule = %pending.rule,
+                reason = %Verdict::of(pending.rule),
+                organisation = pending.organisation.map(|o| o.to_string()),
+                client_type = session.client_type,
+                "session taken"
+            );
+        }
+    }
+    let receipts: Vec<_> = takes.iter().map(|take| (take.account_id, take.receipt)).collect();
+    if let Err(error) = run.sessions.forget_receipts(&receipts).await {
+        // They expire by themselves; the decisions they belong to are cleared.
+        warn!(%error, "receipts of completed invalidations stay in Redis until they expire");
+    }
+    Ok(sessions)
+}

@@ -1,0 +1,193 @@
+//! The present corporation and alliance of up to a thousand characters in one call.
+//!
+//! One id that ESI cannot resolve fails the whole call, so a refused batch is halved until the bad ids stand alone,
+//! one half after the other: each refusal costs an error of a budget that all shards share. A half whose sibling
+//! answered is not asked whole, for it cannot but fail. And before an id is called bad, `/characters/{id}` has to say
+//! so: when the route refuses what the other knows, it is the route that is out of order.
+
+use identity::{
+    approval::Organisation,
+    ids::{AllianceId, CorporationId, EveCharacterId},
+};
+
+use crate::{
+    bisect::{Part, Parts},
+    call::{Refusal, Reply, Request},
+    client::Esi,
+    counts::Route,
+    error::EsiError,
+    settings::{Deadline, MAX_IDS},
+    wire::{AffiliationRow, Id, id_list},
+};
+
+/// Ids refused here and known to `/characters/{id}`, while nothing of the batch is answered, that show an outage.
+const REFUTED_IS_OUTAGE: usize = 2;
+
+/// What became of each id that was asked for; every id is in exactly one of the lists.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Affiliations {
+    /// Answered.
+    pub found: Vec<(EveCharacterId, Organisation)>,
+    /// Asked for and not in the answer, or there without a usable corporation: unknown, never "has left".
+    pub missing: Vec<EveCharacterId>,
+    /// Fail every batch they are in; worth remembering for a time, not for ever.
+    pub bad: Vec<(EveCharacterId, BadId)>,
+    /// Not asked to the end: the error budget, the deadline or ESI itself gave out while a batch was being halved.
+    pub unasked: Vec<EveCharacterId>,
+}
+
+/// Why an id fails its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadId {
+    /// No such character.
+    NotFound,
+    /// The character was deleted.
+    Deleted,
+    /// Affiliation does not resolve it (some very old characters) though `/characters/{id}` does; the alliance is that
+    /// of the corporation's own sheet.
+    AffiliationRefuses(Organisation),
+}
+
+impl Esi {
+    /// The organisations of these characters; `ids` are unique and at most [`MAX_IDS`] (more are asked in several
+    /// calls, duplicates once).
+    ///
+    /// # Errors
+    /// Nothing is known of any of them. [`EsiError::Down`] also when the answers contradict each other so that they
+    /// cannot be about the ids.
+    pub async fn affiliations(&self, ids: &[EveCharacterId], deadline: Deadline) -> Result<Affiliations, EsiError> {
+        let mut asked: Vec<i64> = ids.iter().map(|id| id.0).collect();
+        asked.sort_unstable();
+        asked.dedup();
+        let mut hunt = Hunt { esi: self, deadline, result: Affiliations::default(), answered: false, refuted: 0 };
+        let mut parts = Parts::of(&asked, MAX_IDS);
+        while let Some(part) = parts.next() {
+            match hunt.step(part, &mut parts).await {
+                Ok(()) => {}
+                Err(EsiError::Budget { .. } | EsiError::Unavailable(_)) if part.ids.len() < asked.len() => {
+                    hunt.result.unasked.extend(part.ids.iter().copied().chain(parts.rest()).map(EveCharacterId));
+                    break;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(hunt.result)
+    }
+}
+
+/// One batch on its way to an answer.
+struct Hunt<'a> {
+    esi: &'a Esi,
+    deadline: Deadline,
+    result: Affiliations,
+    /// The route has answered something of this batch.
+    answered: bool,
+    refuted: usize,
+}
+
+impl Hunt<'_> {
+    async fn step<'p>(&mut self, part: Part<'p>, parts: &mut Parts<'p>) -> Result<(), EsiError> {
+        match part.ids {
+            [id] => self.single(part, EveCharacterId(*id), parts).await,
+            _ if part.surely_bad => {
+                parts.split(part);
+                Ok(())
+            }
+            ids => match self.ask(ids).await? {
+                None => {
+                    parts.clean(part);
+                    Ok(())
+                }
+                Some(_) => {
+                    parts.split(part);
+                    Ok(())
+                }
+            },
+        }
+    }
+
+    /// An id that stands alone.
+    async fn single<'p>(&mut self, part: Part<'p>, id: EveCharacterId, parts: &mut Parts<'p>) -> Result<(), EsiError> {
+        let refused = if part.surely_bad { None } else { self.ask(part.ids).await? };
+        if refused.is_none() && !part.surely_bad {
+            parts.clean(part);
+            return Ok(());
+        }
+        let sheet = match self.esi.character(id, self.deadline).await {
+            Ok(sheet) => sheet,
+            Err(EsiError::NotFound) => return Ok(self.result.bad.push((id, BadId::NotFound))),
+            Err(EsiError::Deleted) => return Ok(self.result.bad.push((id, BadId::Deleted))),
+            Err(error) => return Err(error),
+        };
+        // It was only inferred to be bad, and is known elsewhere: now it has to be asked.
+        let refusal = match refused {
+            Some(refusal) => refusal,
+            None => match self.ask(part.ids).await? {
+                Some(refusal) => refusal,
+                None => return Ok(()),
+            },
+        };
+        self.refute(&refusal)?;
+        let organisation = match sheet.corporation {
+            CorporationId::DOOMHEIM => Organisation { corporation: CorporationId::DOOMHEIM, alliance: None },
+            corporation => self.esi.organisation_of(corporation, self.deadline).await?,
+        };
+        self.result.bad.push((id, BadId::AffiliationRefuses(organisation)));
+        Ok(())
+    }
+
+    /// A character that the other route knows was refused. `No characters found!` is what very old ones get on a good
+    /// day, so it proves nothing; any other refusal, twice and with nothing answered, is an outage of the route.
+    fn refute(&mut self, refusal: &Refusal) -> Result<(), EsiError> {
+        let documented = refusal.text.as_deref().is_some_and(|text| text.starts_with("No characters found"));
+        if documented || self.answered {
+            return Ok(());
+        }
+        self.refuted += 1;
+        if self.refuted < REFUTED_IS_OUTAGE {
+            return Ok(());
+        }
+        let reason = format!("affiliation answers {} for characters that exist", refusal.describe());
+        Err(EsiError::Down { reason })
+    }
+
+    /// Asks for a part; `Some` if it was refused for an id in it.
+    async fn ask(&mut self, ids: &[i64]) -> Result<Option<Refusal>, EsiError> {
+        let body = id_list(ids);
+        let request = Request { route: Route::Affiliation, path: "/characters/affiliation", body: Some(&body) };
+        let parse = |body: &[u8]| serde_json::from_slice::<Vec<AffiliationRow>>(body).ok();
+        match self.esi.call(request, self.deadline, parse).await? {
+            Reply::Answer(rows, _) => {
+                self.answered = true;
+                self.take(ids, &rows);
+                Ok(None)
+            }
+            Reply::Refused(refusal) if refusal.is_route_wide() => {
+                Err(EsiError::Down { reason: format!("affiliation answers {}", refusal.describe()) })
+            }
+            Reply::Refused(refusal) => Ok(Some(refusal)),
+        }
+    }
+
+    /// Sorts the rows of an answer; `ids` ascend.
+    fn take(&mut self, ids: &[i64], rows: &[AffiliationRow]) {
+        let mut seen = vec![false; ids.len()];
+        self.result.found.reserve(rows.len().min(ids.len()));
+        for row in rows {
+            let Id::Is(id) = row.character_id else { continue };
+            let Ok(at) = ids.binary_search(&id) else { continue };
+            let alliance = match row.alliance_id {
+                Id::Is(alliance) => Some(AllianceId(alliance)),
+                Id::Absent => None,
+                Id::Invalid => continue,
+            };
+            let Id::Is(corporation) = row.corporation_id else { continue };
+            if !std::mem::replace(&mut seen[at], true) {
+                let organisation = Organisation { corporation: CorporationId(corporation), alliance };
+                self.result.found.push((EveCharacterId(id), organisation));
+            }
+        }
+        let missing = ids.iter().zip(seen).filter(|(_, seen)| !seen).map(|(id, _)| EveCharacterId(*id));
+        self.result.missing.extend(missing);
+    }
+}

@@ -1,0 +1,165 @@
+//! Checking an access token: signed by a key of SSO, issued by SSO to this application, for this character, and still
+//! valid. Only then is its owner hash worth comparing.
+
+use std::collections::HashMap;
+
+use identity::ids::EveCharacterId;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header, errors::ErrorKind, jwk::JwkSet};
+use runtime::Secret;
+use serde::Deserialize;
+use time::OffsetDateTime;
+use tokio::{
+    sync::Mutex,
+    time::{Duration, Instant},
+};
+
+use crate::{client::Esi, error::SsoError, sso::OwnerHash};
+
+/// Forms of `iss`; all three occur.
+const ISSUERS: [&str; 3] = ["login.eveonline.com", "https://login.eveonline.com", "https://login.eveonline.com/"];
+/// The audience every token of SSO has; by itself it says nothing about the application.
+const EVERYBODY: &str = "EVE Online";
+/// By so much clocks may differ, seconds.
+const LEEWAY: i64 = 60;
+/// An unknown key id fetches the set anew, but not more often: anybody can write a key id into a token.
+const FETCH_PAUSE: Duration = Duration::from_mins(5);
+
+/// SSO's keys, fetched when the first token is checked.
+#[derive(Debug, Default)]
+pub(crate) struct KeySet(Mutex<Keys>);
+
+#[derive(Default)]
+struct Keys {
+    by_id: HashMap<String, DecodingKey>,
+    /// When an unknown key id last fetched the set anew.
+    fetched_again: Option<Instant>,
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Keys").field("ids", &self.by_id.keys()).finish_non_exhaustive()
+    }
+}
+
+/// What is read of an access token.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    sub: String,
+    iss: String,
+    aud: Audience,
+    /// The application that asked for the token.
+    #[serde(default)]
+    azp: Option<String>,
+    exp: i64,
+    owner: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Esi {
+    /// The owner hash in an access token of this character, once everything else in it is as it must be.
+    ///
+    /// # Errors
+    /// [`SsoError::BadAccessToken`] says what is wrong, [`SsoError::NoAccessToken`] that it is empty,
+    /// [`SsoError::Unavailable`] that the keys cannot be had.
+    pub async fn owner(&self, id: EveCharacterId, access_token: &Secret) -> Result<OwnerHash, SsoError> {
+        let token = access_token.expose();
+        if token.is_empty() {
+            return Err(SsoError::NoAccessToken);
+        }
+        let Some(client) = &self.settings.client else {
+            return Err(SsoError::InvalidClient("no client id and secret are configured".to_owned()));
+        };
+        let header = decode_header(token).map_err(|_| bad("not a signed token"))?;
+        if header.alg != Algorithm::RS256 {
+            return Err(bad("not signed with RS256"));
+        }
+        let key_id = header.kid.ok_or_else(|| bad("no key id"))?;
+        let key = self.key(&key_id).await?;
+        let claims = decode::<Claims>(token, &key, &signature_alone()).map_err(|error| {
+            bad(if *error.kind() == ErrorKind::InvalidSignature { "wrong signature" } else { "unreadable claims" })
+        })?;
+        check(&claims.claims, id, &client.id, self.clock.now())?;
+        Ok(OwnerHash(claims.claims.owner))
+    }
+
+    async fn key(&self, key_id: &str) -> Result<DecodingKey, SsoError> {
+        // Held while fetching, so that a hundred tokens fetch the set once.
+        let mut keys = self.keys.0.lock().await;
+        if let Some(key) = keys.by_id.get(key_id) {
+            return Ok(key.clone());
+        }
+        if !keys.by_id.is_empty() {
+            if keys.fetched_again.is_some_and(|when| when.elapsed() < FETCH_PAUSE) {
+                return Err(bad("unknown key id"));
+            }
+            keys.fetched_again = Some(Instant::now());
+        }
+        keys.by_id = read_keys(&self.fetch_keys().await?)?;
+        keys.by_id.get(key_id).cloned().ok_or_else(|| bad("unknown key id"))
+    }
+}
+
+fn bad(what: &str) -> SsoError {
+    SsoError::BadAccessToken(what.to_owned())
+}
+
+/// The usable keys of a set: RSA, with an id.
+fn read_keys(body: &[u8]) -> Result<HashMap<String, DecodingKey>, SsoError> {
+    let unreadable = || SsoError::Unavailable("the key set is unreadable".to_owned());
+    // Other kinds of keys may be in it, some of which the library does not know: read one by one.
+    #[derive(Deserialize)]
+    struct Set {
+        keys: Vec<serde_json::Value>,
+    }
+    let set: Set = serde_json::from_slice(body).map_err(|_| unreadable())?;
+    let known = set.keys.into_iter().filter(|key| key.get("kty").and_then(|kind| kind.as_str()) == Some("RSA"));
+    let set = JwkSet { keys: known.filter_map(|key| serde_json::from_value(key).ok()).collect() };
+    let usable = set.keys.iter().filter_map(|jwk| {
+        let id = jwk.common.key_id.clone()?;
+        Some((id, DecodingKey::from_jwk(jwk).ok()?))
+    });
+    let keys: HashMap<_, _> = usable.collect();
+    if keys.is_empty() { Err(unreadable()) } else { Ok(keys) }
+}
+
+/// The claims are checked below, against our clock.
+fn signature_alone() -> Validation {
+    let mut validation = Validation::new(Algorithm::RS256);
+    validation.required_spec_claims.clear();
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation
+}
+
+fn check(claims: &Claims, id: EveCharacterId, client_id: &str, now: OffsetDateTime) -> Result<(), SsoError> {
+    if !ISSUERS.contains(&claims.iss.as_str()) {
+        return Err(bad("another issuer"));
+    }
+    if !is_for(claims, client_id) {
+        return Err(bad("issued to another application"));
+    }
+    if claims.exp.saturating_add(LEEWAY) < now.unix_timestamp() {
+        return Err(bad("expired"));
+    }
+    if claims.sub.strip_prefix("CHARACTER:EVE:").and_then(|sub| sub.parse().ok()) != Some(id.0) {
+        return Err(bad("for another character"));
+    }
+    if claims.owner.is_empty() {
+        return Err(bad("no owner"));
+    }
+    Ok(())
+}
+
+/// The application is in `aud`; where `aud` is the bare `EVE Online`, `azp` names it.
+fn is_for(claims: &Claims, client_id: &str) -> bool {
+    match &claims.aud {
+        Audience::Many(all) => all.iter().any(|one| one == client_id),
+        Audience::One(one) => one == client_id || (one == EVERYBODY && claims.azp.as_deref() == Some(client_id)),
+    }
+}

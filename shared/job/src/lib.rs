@@ -1,0 +1,1 @@
+//! The one runner: lease, ledger, budget, batches, exit codes, progress.

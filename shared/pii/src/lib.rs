@@ -1,0 +1,3 @@
+//! Envelopes of encrypted columns.
+
+pub mod envelope;

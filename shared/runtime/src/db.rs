@@ -1,0 +1,236 @@
+//! PostgreSQL, directly or through a transaction-mode pooler.
+//!
+//! Everything happens in short explicit transactions with time-outs on both sides: the server's for statements and
+//! locks, ours for the whole, since a server that hangs keeps no promise.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use crate::Secret;
+
+/// Longest wait for a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// What can go wrong with the database, by what it means.
+#[derive(Debug, thiserror::Error)]
+pub enum DbError {
+    /// Not reachable, overloaded, restarting, locked: later it may work.
+    #[error("PostgreSQL is not available ({what}): {source}")]
+    Unavailable {
+        /// What was being done.
+        what: &'static str,
+        /// What PostgreSQL or the connection said.
+        source: sqlx::Error,
+    },
+    /// No answer within the transaction's time.
+    #[error("PostgreSQL did not answer within {} s ({what})", .after.as_secs())]
+    Hung {
+        /// What was being done.
+        what: &'static str,
+        /// How long it was waited for.
+        after: Duration,
+    },
+    /// User, password, database name or TLS setting is wrong.
+    #[error("PostgreSQL refuses DATABASE_URL ({what}): {source}")]
+    Refused {
+        /// What was being done.
+        what: &'static str,
+        /// What PostgreSQL said.
+        source: sqlx::Error,
+    },
+    /// A statement that cannot work: a bug, or a schema that is not ours.
+    #[error("statement failed ({what}): {source}")]
+    Broken {
+        /// What was being done.
+        what: &'static str,
+        /// What PostgreSQL said.
+        source: sqlx::Error,
+    },
+}
+
+impl DbError {
+    fn new(what: &'static str, source: sqlx::Error) -> Self {
+        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
+        match (&source, code.as_deref()) {
+            // invalid authorization, unknown database, invalid startup parameter
+            (_, Some(code)) if code.starts_with("28") || code == "3D000" => Self::Refused { what, source },
+            // connection, resources, operator intervention (also statement time-out), rollback, lock not available,
+            // read-only (a failover), PgBouncer's own refusals
+            (_, Some(code))
+                if ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class))
+                    || code == "55P03"
+                    || code == "25006" =>
+            {
+                Self::Unavailable { what, source }
+            }
+            (
+                sqlx::Error::Io(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::BeginFailed,
+                None,
+            ) => Self::Unavailable { what, source },
+            (sqlx::Error::Tls(_) | sqlx::Error::Configuration(_), None) => Self::Refused { what, source },
+            _ => Self::Broken { what, source },
+        }
+    }
+}
+
+/// Lets `?` carry a statement's error out of a transaction; the transaction adds what was being done.
+#[derive(Debug)]
+pub struct StatementError(sqlx::Error);
+
+impl From<sqlx::Error> for StatementError {
+    fn from(error: sqlx::Error) -> Self {
+        Self(error)
+    }
+}
+
+/// Time-outs of a transaction.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// `statement_timeout`.
+    pub statement: Duration,
+    /// `lock_timeout`.
+    pub lock: Duration,
+    /// Ours, for the whole transaction.
+    pub transaction: Duration,
+}
+
+impl Limits {
+    /// For batches: 10 s a statement, 5 s a lock, 15 s in all.
+    pub const BATCH: Self = Self {
+        statement: Duration::from_secs(10),
+        lock: Duration::from_secs(5),
+        transaction: Duration::from_secs(15),
+    };
+}
+
+/// A small pool of connections.
+#[derive(Clone)]
+pub struct Database {
+    pool: PgPool,
+}
+
+impl fmt::Debug for Database {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Database")
+    }
+}
+
+/// Reads an address without connecting.
+///
+/// # Errors
+/// What is wrong with it, without the address, which may hold a password.
+pub fn options(url: &Secret, application: &str) -> Result<PgConnectOptions, String> {
+    let url = url.expose();
+    if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+        return Err("not a postgres:// address".to_owned());
+    }
+    Ok(PgConnectOptions::from_str(url)
+        .map_err(|_| "not a valid postgres:// address".to_owned())?
+        .application_name(application)
+        // PgBouncer refuses this start-up parameter unless told to ignore it.
+        .extra_float_digits(None)
+        // A cached statement belongs to one server connection; behind a pooler the next transaction has another.
+        .statement_cache_capacity(0))
+}
+
+impl Database {
+    /// A pool of at most `connections`; nothing is connected yet.
+    pub fn new(options: PgConnectOptions, connections: u32) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(CONNECT)
+            // The first statement of a transaction notices a dead connection as well as a ping would.
+            .test_before_acquire(false)
+            .connect_lazy_with(options);
+        Self { pool }
+    }
+
+    /// Runs `work` in one transaction with [`Limits::BATCH`]; `what` names it in errors. An error rolls back.
+    ///
+    /// # Errors
+    /// By what it means for the caller; errors of `work` itself pass through.
+    pub async fn transaction<T, E>(
+        &self,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, DbError>
+    where
+        E: Into<StatementError>,
+    {
+        self.transaction_within(what, Limits::BATCH, work).await
+    }
+
+    /// As [`Database::transaction`], with other limits.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn transaction_within<T, E>(
+        &self,
+        what: &'static str,
+        limits: Limits,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, DbError>
+    where
+        E: Into<StatementError>,
+    {
+        let whole = async {
+            let mut transaction = self.begin(limits).await.map_err(|error| DbError::new(what, error))?;
+            let result = work(&mut transaction).await.map_err(|error| DbError::new(what, error.into().0))?;
+            transaction.commit().await.map_err(|error| DbError::new(what, error))?;
+            Ok(result)
+        };
+        match tokio::time::timeout(limits.transaction, whole).await {
+            Ok(result) => result,
+            Err(_) => Err(DbError::Hung { what, after: limits.transaction }),
+        }
+    }
+
+    async fn begin(&self, limits: Limits) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+        // Statements are prepared under names that are unique on our side only; a pooler may hand us a server
+        // connection on which another client left the same names.
+        let begin = format!(
+            "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
+            limits.statement.as_millis(),
+            limits.lock.as_millis()
+        );
+        match self.pool.begin_with(AssertSqlSafe(begin.clone())).await {
+            // A pooled connection that died while idle shows it here; nothing was done yet, so one more try is safe.
+            Err(sqlx::Error::Io(_)) => self.pool.begin_with(AssertSqlSafe(begin)).await,
+            other => other,
+        }
+    }
+
+    /// Ends all connections, without waiting for a server that does not answer.
+    pub async fn close(&self) {
+        let _ = tokio::time::timeout(Duration::from_secs(1), self.pool.close()).await;
+    }
+
+    /// One connection outside the pool, for work that must not share it (migrations).
+    ///
+    /// # Errors
+    /// By what it means for the caller.
+    pub async fn connect_alone(options: &PgConnectOptions, what: &'static str) -> Result<PgConnection, DbError> {
+        match tokio::time::timeout(CONNECT, PgConnection::connect_with(options)).await {
+            Ok(connection) => connection.map_err(|error| DbError::new(what, error)),
+            Err(_) => Err(DbError::Hung { what, after: CONNECT }),
+        }
+    }
+}
+
+impl From<DbError> for StatementError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Unavailable { source, .. } | DbError::Refused { source, .. } | DbError::Broken { source, .. } => Self(source),
+            DbError::Hung { .. } => Self(sqlx::Error::PoolTimedOut),
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Who runs a job now.
+//!
+//! A lease is a row with an expiry by the database's clock, since nothing else is shared by all who might run: session
+//! locks do not survive a transaction-mode pooler. Whoever takes it gets a number greater than all before it, and every
+//! batch of the holder checks that the number still stands ([`holds`]), so that a holder that slept past its expiry
+//! writes nothing.
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+/// How long a lease lasts without a renewal, in seconds: a killed run's lease frees itself within a minute.
+pub const LASTS_SECONDS: u64 = 45;
+
+/// The part of a job that one process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot<'a> {
+    /// Name of the job.
+    pub job: &'a str,
+    /// Into how many shards the run is split; 1 for a whole run.
+    pub shard_count: i32,
+    /// Which shard, from 0.
+    pub shard_index: i32,
+}
+
+/// A run that excludes ours.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Busy {
+    /// Its id.
+    pub run_id: String,
+    /// Until when it holds its lease unless it renews it.
+    pub expires_at: OffsetDateTime,
+}
+
+/// Clears expired leases of the job and tells who excludes `slot`: a run of the same shard, of another split, or of the
+/// whole job. Until this transaction ends nobody else can enter.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Option<Busy>, sqlx::Error> {
+    sqlx::query!(
+        "-- lease::enter: one at a time per job
+        SELECT pg_advisory_xact_lock(hashtext('job_leases'), hashtext($1)) AS \"locked!: ()\"",
+        slot.job,
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    // Waits for a batch that an expired holder is just committing (it holds its row FOR SHARE), whatever its shard.
+    sqlx::query!(
+        "-- lease::enter: clear expired leases
+        DELETE FROM job_leases WHERE job = $1 AND expires_at <= clock_timestamp()",
+        slot.job,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query_as!(
+        Busy,
+        "-- lease::enter: find who excludes us
+        SELECT run_id, expires_at FROM job_leases
+        WHERE job = $1 AND (shard_count <> $2 OR shard_index = $3)
+        LIMIT 1",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
+/// Takes the lease, after [`enter`] found nobody in the same transaction. Returns the fencing token, which is greater
+/// than that of every earlier holder.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn take(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- lease::take
+        INSERT INTO job_leases (job, shard_count, shard_index, run_id, fencing_token, expires_at)
+        VALUES ($1, $2, $3, $4, nextval('job_fencing_tokens'), clock_timestamp() + make_interval(secs => $5))
+        RETURNING fencing_token",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        run_id,
+        LASTS_SECONDS as f64,
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// Moves the expiry on; `false` when the lease is no longer ours.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn renew(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<bool, sqlx::Error> {
+    let renewed = sqlx::query!(
+        "-- lease::renew
+        UPDATE job_leases SET expires_at = clock_timestamp() + make_interval(secs => $5)
+        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND fencing_token = $4",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        fencing_token,
+        LASTS_SECONDS as f64,
+    )
+    .execute(tx)
+    .await?;
+    Ok(renewed.rows_affected() > 0)
+}
+
+/// Whether the lease is ours now; if so nobody can take it before this transaction ends.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn holds(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query_scalar!(
+        "-- lease::holds
+        SELECT fencing_token FROM job_leases
+        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND fencing_token = $4
+            AND expires_at > clock_timestamp()
+        FOR SHARE",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        fencing_token,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(row.is_some())
+}
+
+/// Gives the lease back, if it is still ours.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn release(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "-- lease::release
+        DELETE FROM job_leases WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND fencing_token = $4",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        fencing_token,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! Rates beside the ceilings measured in the same run.

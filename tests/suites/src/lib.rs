@@ -1,0 +1,1 @@
+//! Suites that start the real binaries against real servers.
