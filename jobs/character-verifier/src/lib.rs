@@ -1,1 +1,246 @@
-//! Keeps EVE characters' access true: who left the approved organisations loses the session.
+//! Keeps access true: an EVE character that left the approved organisations loses its session within an hour of ESI
+//! showing it.
+//!
+//! The story of a run: complete what an earlier run decided; see that ESI is up; check tokens; look again at what
+//! earlier runs left open; sweep everybody who is due and write the verdicts; only then, with all verdicts standing,
+//! ask whether so many sessions may go, confirm each by a second source, record the decision and carry it out.
+//!
+//! What it refuses to do: to take a session on an unknown answer, on one source, or in a crowd that nobody approved.
+
+mod breaker;
+mod check;
+mod decide;
+mod dry_run;
+mod explain;
+mod names;
+mod options;
+mod revoke;
+mod run;
+mod sweep;
+mod take;
+mod tokens;
+
+use std::io::IsTerminal;
+
+use clap::Subcommand;
+use esi::EsiError;
+use identity::codes::ExitCode;
+use job::{
+    CheckLine, Context, Ending, Job, JobError, Report, Setup,
+    batches::{self, End, Sizer},
+};
+use metrics::verifier as metric;
+use runtime::config::{Problems, SecretSpec};
+use sessions::SessionError;
+use tracing::{info, warn};
+
+use crate::{
+    dry_run::Preview,
+    options::{Options, Settings},
+    revoke::Ended,
+    run::Run,
+    sweep::{Cut, Pass, Sweep},
+};
+
+/// The job.
+#[derive(Debug)]
+pub struct CharacterVerifier;
+
+/// Subcommands beyond the runner's.
+#[derive(Debug, Clone, Subcommand)]
+pub enum Command {
+    /// Tell what is stored of a character, what ESI says, which rule matches and which session would go; changes
+    /// nothing and refreshes no token
+    Explain {
+        /// Id in EVE Online, or our character id (a UUID)
+        #[arg(long)]
+        character: String,
+    },
+}
+
+impl Job for CharacterVerifier {
+    const NAME: &'static str = "character-verifier";
+    const SECRETS: &'static [SecretSpec] = options::SECRETS;
+    type Options = Options;
+    type Command = Command;
+    type Prepared = Settings;
+
+    fn validate(options: &Options, setup: &Setup, problems: &mut Problems) -> Option<Settings> {
+        options::validate(options, setup, problems)
+    }
+
+    async fn check(settings: &Settings, ctx: &Context) -> Vec<CheckLine> {
+        check::lines(settings, ctx).await
+    }
+
+    async fn run(settings: &Settings, ctx: &Context) -> Result<Report, JobError> {
+        let started = tokio::time::Instant::now();
+        let run = Run::start(ctx, settings).await?;
+        warn_at_start(settings);
+        let report = verify(&run).await;
+        run.collect_counts();
+        ctx.gauge(&metric::DURATION, &[], started.elapsed().as_secs_f64());
+        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
+        ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64);
+        if report.is_ok() {
+            run.gauges().await?;
+        }
+        report
+    }
+
+    async fn command(settings: &Settings, ctx: &Context, command: Command) -> Result<ExitCode, JobError> {
+        match command {
+            Command::Explain { character } => explain::explain(settings, ctx, &character).await,
+        }
+    }
+}
+
+fn warn_at_start(settings: &Settings) {
+    if settings.esi.user_agent_contact.is_none() {
+        warn!("ESI_CONTACT is not set: CCP asks for a contact in the User-Agent and blocks clients it cannot reach");
+    }
+    if settings.token_checks > 0 && settings.esi.client.is_none() {
+        info!("EVE_CLIENT_ID is not set: stored tokens are not checked, transfers of characters are not noticed");
+    }
+}
+
+/// The run, from what an earlier one decided to the last session.
+async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
+    let ctx = run.ctx;
+    tokens::check_key(run).await?;
+    let taken_first = if ctx.run.dry_run { 0 } else { take::pending(run).await? };
+    if nothing_is_due(run).await? {
+        let ending = if taken_first > 0 { Ending::Done } else { Ending::NothingToDo };
+        return Ok(Report::new(ending));
+    }
+    if let Some(reason) = esi_is_down(run).await? {
+        return upstream_down(run, reason).await;
+    }
+    tokens::check(run).await?;
+
+    let preview = Preview::default();
+    let mut scanned = (0, 0);
+    let mut capped = false;
+    for pass in [Pass::Kept, Pass::Due] {
+        let sweep = Sweep::new(run, pass, &preview);
+        if pass == Pass::Due {
+            expect_total(run).await?;
+        }
+        let sizer = Sizer::new(run.settings.batch_size, run.settings.esi.concurrency, run.settings.delay);
+        let end = batches::run(ctx, sizer, &sweep).await?;
+        scanned = (scanned.0 + sweep.scanned.get(), scanned.1 + sweep.unknown.get());
+        capped |= sweep.capped.get();
+        match sweep.cut.into_inner() {
+            _ if end == End::Stopped => return stopped(run).await,
+            Some(Cut::Down(reason)) => return upstream_down(run, reason).await,
+            Some(Cut::Budget) => return unfinished(run, "the error budget of ESI was spent").await,
+            None if end == End::OutOfTime => return unfinished(run, "MAX_RUNTIME is over").await,
+            None => {}
+        }
+    }
+    let (scanned, unknown) = scanned;
+    if unknown as f64 > scanned as f64 * run.settings.max_unknown_ratio {
+        let reason = format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {}", run.settings.max_unknown_ratio);
+        return upstream_down(run, reason).await;
+    }
+    if ctx.run.dry_run {
+        return dry_run::report(run, &preview).await;
+    }
+    let mut report = match revoke::revoke(run).await? {
+        Ended::Held(trip) => held(&trip),
+        Ended::Down(reason) => return upstream_down(run, reason).await,
+        Ended::Unfinished if ctx.stop.is_stopped() => return stopped(run).await,
+        Ended::Unfinished => {
+            let mut report = Report::new(Ending::Done);
+            report.note = Some("some sessions could not be confirmed and stay until the next run".to_owned());
+            report
+        }
+        Ended::Complete(_) if scanned == 0 && taken_first == 0 => Report::new(Ending::NothingToDo),
+        Ended::Complete(_) => Report::new(Ending::Done),
+    };
+    names::repair(run).await?;
+    forget_expired(run).await?;
+    if capped {
+        report.remaining = remaining(run).await?;
+    }
+    Ok(report)
+}
+
+async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
+    let tokens = run.settings.token_checks > 0 && run.settings.esi.client.is_some() && !run.ctx.run.dry_run;
+    let dry = run.ctx.run.dry_run;
+    let (terms, start) = (&run.terms, store::sweep::Place::START);
+    Ok(run
+        .ctx
+        .db
+        .transaction("look for work", async |db| {
+            if !dry {
+                store::candidates::drop_orphans(db).await?;
+            }
+            let due = store::sweep::due(db, terms, start, 1).await?.0.is_empty()
+                && store::sweep::kept(db, terms, 0, 1).await?.0.is_empty();
+            let never = (time::OffsetDateTime::UNIX_EPOCH, 0);
+            Ok::<_, sqlx::Error>(
+                due && !(tokens && !store::eve_tokens::due(db, terms.part, terms.cutoff, never, 1).await?.is_empty()),
+            )
+        })
+        .await?)
+}
+
+async fn esi_is_down(run: &Run<'_>) -> Result<Option<String>, JobError> {
+    match run.esi.status(run.ctx.budget.work_ends_at()).await {
+        Ok(status) if status.vip => Ok(Some("ESI is in VIP mode".to_owned())),
+        Ok(_) | Err(EsiError::Stopped) => Ok(None),
+        Err(EsiError::Misconfigured(problem)) => Err(JobError::config(format!("ESI refuses this client: {problem}"))),
+        Err(error) => Ok(Some(error.to_string())),
+    }
+}
+
+async fn expect_total(run: &Run<'_>) -> Result<(), JobError> {
+    if std::io::stderr().is_terminal() {
+        let due = remaining(run).await?;
+        run.ctx.expect_total(run.settings.max_characters.map_or(due, |cap| due.min(cap)));
+    }
+    Ok(())
+}
+
+async fn remaining(run: &Run<'_>) -> Result<u64, JobError> {
+    let terms = &run.terms;
+    Ok(run.ctx.db.transaction("count due characters", async |db| store::sweep::count_due(db, terms).await).await?)
+}
+
+async fn forget_expired(run: &Run<'_>) -> Result<(), JobError> {
+    run.ctx.checkpoint("forget expired notes", async |db, _| store::unresolvable::forget_expired(db).await).await.map(drop)
+}
+
+async fn upstream_down(run: &Run<'_>, reason: String) -> Result<Report, JobError> {
+    warn!(reason, "upstream down: no session is taken, the next run tries again");
+    let remaining = remaining(run).await?;
+    Ok(Report { ending: Ending::UpstreamDown, remaining, note: Some(reason) })
+}
+
+async fn stopped(run: &Run<'_>) -> Result<Report, JobError> {
+    Ok(Report { ending: Ending::Stopped, remaining: remaining(run).await?, note: None })
+}
+
+async fn unfinished(run: &Run<'_>, why: &str) -> Result<Report, JobError> {
+    let note = format!("{why}: the rest is due in the next run, no session was taken");
+    Ok(Report { ending: Ending::Done, remaining: remaining(run).await?, note: Some(note) })
+}
+
+fn held(trip: &breaker::Trip) -> Report {
+    let note = format!(
+        "{trip}. No session was taken; the verdicts are held. See runbooks or `explain`; to act on them run once with \
+         APPROVE_MASS_INVALIDATION=true, which confirms each again"
+    );
+    warn!(note, "circuit breaker open");
+    Report { ending: Ending::Capped, remaining: 0, note: Some(note) }
+}
+
+/// What a failed step in Redis means for the run.
+fn session_error(error: SessionError) -> JobError {
+    match error {
+        SessionError::Unavailable(error) => JobError::from(error),
+        error => JobError::bug(error),
+    }
+}

@@ -40,8 +40,8 @@ pub struct Options {
     #[arg(long, env, default_value_t = 55, value_parser = value_parser!(u32).range(0..=525_600))]
     pub verification_threshold_minutes: u32,
     /// Address of ESI
-    #[arg(long, env, default_value = "https://esi.evetech.net")]
-    pub esi_base_url: Url,
+    #[arg(long, env, default_value = "https://esi.evetech.net", value_parser = address)]
+    pub esi_base_url: String,
     /// Mail address or character name by which CCP reaches the operator; sent in the User-Agent
     #[arg(long, env)]
     pub esi_contact: Option<String>,
@@ -52,8 +52,8 @@ pub struct Options {
     #[arg(long, env, default_value_t = 4, value_parser = value_parser!(u16).range(1..=64))]
     pub esi_concurrency: u16,
     /// Address of the EVE SSO
-    #[arg(long, env, default_value = "https://login.eveonline.com")]
-    pub eve_sso_url: Url,
+    #[arg(long, env, default_value = "https://login.eveonline.com", value_parser = address)]
+    pub eve_sso_url: String,
     /// Client id of the EVE SSO application; without it tokens are not checked
     #[arg(long, env)]
     pub eve_client_id: Option<String>,
@@ -85,6 +85,13 @@ fn ratio(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
         _ => Err("give a number from 0 to 1".to_owned()),
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    match Url::parse(text) {
+        Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(text.to_owned()),
+        _ => Err("give an http:// or https:// address".to_owned()),
     }
 }
 
@@ -153,11 +160,6 @@ pub fn validate(options: &Options, setup: &Setup, problems: &mut Problems) -> Op
         }
         (None, None) => None,
     };
-    for (name, url) in [("ESI_BASE_URL", &options.esi_base_url), ("EVE_SSO_URL", &options.eve_sso_url)] {
-        if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
-            problems.add(name, "not an http:// or https:// address");
-        }
-    }
     if options.esi_compatibility_date > setup.clock.now().date() {
         problems.add(
             "ESI_COMPATIBILITY_DATE",
@@ -174,8 +176,8 @@ pub fn validate(options: &Options, setup: &Setup, problems: &mut Problems) -> Op
         max_characters: (options.max_characters_per_run > 0).then(|| options.max_characters_per_run.div_ceil(shards)),
         threshold: time::Duration::minutes(options.verification_threshold_minutes.into()),
         esi: esi::Settings {
-            base_url: options.esi_base_url.clone(),
-            sso_url: options.eve_sso_url.clone(),
+            base_url: Url::parse(&options.esi_base_url).ok()?,
+            sso_url: Url::parse(&options.eve_sso_url).ok()?,
             user_agent_contact: options.esi_contact.clone(),
             compatibility_date: options.esi_compatibility_date.to_string(),
             concurrency: usize::from(options.esi_concurrency),

@@ -68,7 +68,7 @@ pub async fn revoke(run: &Run<'_>) -> Result<Ended, JobError> {
         run.ctx
             .checkpoint("hold verdicts", async |db, delta| {
                 let held = candidates::hold(db, part).await?;
-                delta.add(&metric::CAPPED_TOTAL, &[], 1);
+                delta.add(&metric::CAPPED, &[], 1);
                 delta.detail("held", held);
                 Ok::<_, sqlx::Error>(())
             })

@@ -5,7 +5,10 @@ use std::cell::{Cell, RefCell};
 
 use esi::{BadId, EsiError};
 use identity::{approval::Rule, ids::EveCharacterId, verdict::Verdict};
-use job::{Batch, Delta, Flow, JobError};
+use job::{
+    Delta, JobError,
+    batches::{Batch, Flow},
+};
 use metrics::verifier as metric;
 use sessions::{EpochMillis, Gate, Probe};
 use store::{

@@ -28,7 +28,8 @@ const REFUTED_IS_OUTAGE: usize = 2;
 pub struct Affiliations {
     /// Answered.
     pub found: Vec<(EveCharacterId, Organisation)>,
-    /// Asked for and not in the answer, or there without a usable corporation: unknown, never "has left".
+    /// Asked for and not in the answer, or there without a usable corporation, or refused for a reason that could not be
+    /// found out: unknown, never "has left".
     pub missing: Vec<EveCharacterId>,
     /// Fail every batch they are in; worth remembering for a time, not for ever.
     pub bad: Vec<(EveCharacterId, BadId)>,
@@ -87,44 +88,41 @@ struct Hunt<'a> {
 
 impl Hunt<'_> {
     async fn step<'p>(&mut self, part: Part<'p>, parts: &mut Parts<'p>) -> Result<(), EsiError> {
-        match part.ids {
-            [id] => self.single(part, EveCharacterId(*id), parts).await,
-            _ if part.surely_bad => {
-                parts.split(part);
-                Ok(())
-            }
-            ids => match self.ask(ids).await? {
-                None => {
-                    parts.clean(part);
-                    Ok(())
-                }
-                Some(_) => {
-                    parts.split(part);
-                    Ok(())
-                }
-            },
+        let refused = if part.surely_bad { None } else { self.ask(part.ids).await? };
+        match (part.ids, &refused) {
+            (_, None) if !part.surely_bad => parts.clean(part),
+            ([id], _) => self.refused_alone(EveCharacterId(*id), refused).await?,
+            _ => parts.split(part),
         }
+        Ok(())
     }
 
-    /// An id that stands alone.
-    async fn single<'p>(&mut self, part: Part<'p>, id: EveCharacterId, parts: &mut Parts<'p>) -> Result<(), EsiError> {
-        let refused = if part.surely_bad { None } else { self.ask(part.ids).await? };
-        if refused.is_none() && !part.surely_bad {
-            parts.clean(part);
-            return Ok(());
+    /// An id that stands alone: refused, or inferred to be bad. What cannot be found out about it leaves it unknown and
+    /// must not keep the rest of the batch waiting, now and in every later run.
+    async fn refused_alone(&mut self, id: EveCharacterId, refused: Option<Refusal>) -> Result<(), EsiError> {
+        match self.classify(id, refused).await {
+            Ok(Some(bad)) => self.result.bad.push((id, bad)),
+            Ok(None) => {}
+            Err(EsiError::Unavailable(_)) => self.result.missing.push(id),
+            Err(error) => return Err(error),
         }
+        Ok(())
+    }
+
+    /// What is bad about an id; `None`: nothing, after all, and it is answered.
+    async fn classify(&mut self, id: EveCharacterId, refused: Option<Refusal>) -> Result<Option<BadId>, EsiError> {
         let sheet = match self.esi.character(id, self.deadline).await {
             Ok(sheet) => sheet,
-            Err(EsiError::NotFound) => return Ok(self.result.bad.push((id, BadId::NotFound))),
-            Err(EsiError::Deleted) => return Ok(self.result.bad.push((id, BadId::Deleted))),
+            Err(EsiError::NotFound) => return Ok(Some(BadId::NotFound)),
+            Err(EsiError::Deleted) => return Ok(Some(BadId::Deleted)),
             Err(error) => return Err(error),
         };
-        // It was only inferred to be bad, and is known elsewhere: now it has to be asked.
+        // If it was only inferred to be bad, it has to be asked now that it is known elsewhere.
         let refusal = match refused {
             Some(refusal) => refusal,
-            None => match self.ask(part.ids).await? {
+            None => match self.ask(&[id.0]).await? {
                 Some(refusal) => refusal,
-                None => return Ok(()),
+                None => return Ok(None),
             },
         };
         self.refute(&refusal)?;
@@ -132,8 +130,7 @@ impl Hunt<'_> {
             CorporationId::DOOMHEIM => Organisation { corporation: CorporationId::DOOMHEIM, alliance: None },
             corporation => self.esi.organisation_of(corporation, self.deadline).await?,
         };
-        self.result.bad.push((id, BadId::AffiliationRefuses(organisation)));
-        Ok(())
+        Ok(Some(BadId::AffiliationRefuses(organisation)))
     }
 
     /// A character that the other route knows was refused. `No characters found!` is what very old ones get on a good
@@ -174,14 +171,14 @@ impl Hunt<'_> {
         let mut seen = vec![false; ids.len()];
         self.result.found.reserve(rows.len().min(ids.len()));
         for row in rows {
-            let Id::Is(id) = row.character_id else { continue };
+            let Id::Is(id) = row.character else { continue };
             let Ok(at) = ids.binary_search(&id) else { continue };
-            let alliance = match row.alliance_id {
+            let alliance = match row.alliance {
                 Id::Is(alliance) => Some(AllianceId(alliance)),
                 Id::Absent => None,
                 Id::Invalid => continue,
             };
-            let Id::Is(corporation) = row.corporation_id else { continue };
+            let Id::Is(corporation) = row.corporation else { continue };
             if !std::mem::replace(&mut seen[at], true) {
                 let organisation = Organisation { corporation: CorporationId(corporation), alliance };
                 self.result.found.push((EveCharacterId(id), organisation));

@@ -211,19 +211,16 @@ impl Esi {
         };
         let status = response.status().as_u16();
         let headers = Headers::read(response.headers(), self.clock.now());
-        if let Some(date) = headers.date {
+        if let Some(date) = headers.date.filter(|_| is_json(&response)) {
             self.set_esi_clock(date);
         }
         let others = self.settings.concurrency.saturating_sub(self.slots.available_permits() + 1);
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         let notice = self.limits().note(request.route, status, &headers, others, Instant::now());
-        self.board.put_up(request.route, &notice).await;
-        let body = match timeout_at(deadline, read_body(response)).await {
-            Ok(body) => body,
-            Err(_) => {
-                end(Outcome::TIMEOUT);
-                return Err(Failure::Final(self.out_of_time(deadline)));
-            }
+        
+        let Ok(body) = timeout_at(deadline, read_body(response)).await else {
+            end(Outcome::TIMEOUT);
+            return Err(Failure::Final(self.out_of_time(deadline)));
         };
         if !(200..300).contains(&status) {
             end(Outcome::of_status(status));
@@ -273,6 +270,12 @@ impl Esi {
     pub(crate) fn limits(&self) -> std::sync::MutexGuard<'_, crate::limits::Limits> {
         self.limits.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What is not JSON comes from a box in front of ESI, whose clock is its own.
+fn is_json(response: &Response) -> bool {
+    let kind = response.headers().get(header::CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"))
 }
 
 /// Reads a body up to the cap.

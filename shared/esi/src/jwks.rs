@@ -113,12 +113,9 @@ fn bad(what: &str) -> SsoError {
 fn read_keys(body: &[u8]) -> Result<HashMap<String, DecodingKey>, SsoError> {
     let unreadable = || SsoError::Unavailable("the key set is unreadable".to_owned());
     // Other kinds of keys may be in it, some of which the library does not know: read one by one.
-    #[derive(Deserialize)]
-    struct Set {
-        keys: Vec<serde_json::Value>,
-    }
-    let set: Set = serde_json::from_slice(body).map_err(|_| unreadable())?;
-    let known = set.keys.into_iter().filter(|key| key.get("kty").and_then(|kind| kind.as_str()) == Some("RSA"));
+    let set: serde_json::Value = serde_json::from_slice(body).map_err(|_| unreadable())?;
+    let all = set.get("keys").and_then(|keys| keys.as_array()).cloned().unwrap_or_default();
+    let known = all.into_iter().filter(|key| key.get("kty").and_then(|kind| kind.as_str()) == Some("RSA"));
     let set = JwkSet { keys: known.filter_map(|key| serde_json::from_value(key).ok()).collect() };
     let usable = set.keys.iter().filter_map(|jwk| {
         let id = jwk.common.key_id.clone()?;
@@ -161,5 +158,61 @@ fn is_for(claims: &Claims, client_id: &str) -> bool {
     match &claims.aud {
         Audience::Many(all) => all.iter().any(|one| one == client_id),
         Audience::One(one) => one == client_id || (one == EVERYBODY && claims.azp.as_deref() == Some(client_id)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-11-22 12:00:00 UTC);
+
+    fn claims(change: impl FnOnce(&mut serde_json::Value)) -> Result<(), SsoError> {
+        let mut claims = serde_json::json!({
+            "sub": "CHARACTER:EVE:7", "iss": "login.eveonline.com", "aud": ["mine", "EVE Online"], "azp": "mine",
+            "exp": NOW.unix_timestamp() + 1, "owner": "hash", "scp": [],
+        });
+        change(&mut claims);
+        check(&serde_json::from_value(claims).unwrap(), EveCharacterId(7), "mine", NOW)
+    }
+
+    #[test]
+    fn claims_as_they_must_be_are_accepted() {
+        assert_eq!(claims(|_| ()), Ok(()));
+        assert_eq!(claims(|claims| claims["aud"] = "mine".into()), Ok(()));
+        assert_eq!(claims(|claims| claims["aud"] = "EVE Online".into()), Ok(()));
+    }
+
+    #[test]
+    fn another_application_is_refused_in_every_form() {
+        for aud in [serde_json::json!(["EVE Online"]), "other".into(), serde_json::json!([])] {
+            assert_eq!(claims(|claims| claims["aud"] = aud), Err(bad("issued to another application")));
+        }
+        let foreign = claims(|claims| (claims["aud"], claims["azp"]) = ("EVE Online".into(), "other".into()));
+        assert_eq!(foreign, Err(bad("issued to another application")));
+    }
+
+    #[test]
+    fn an_expired_token_is_refused_by_the_clock_that_is_passed_in() {
+        let exp = |seconds: i64| claims(|claims| claims["exp"] = (NOW.unix_timestamp() + seconds).into());
+        assert_eq!(exp(-LEEWAY), Ok(()));
+        assert_eq!(exp(-LEEWAY - 1), Err(bad("expired")));
+    }
+
+    #[test]
+    fn a_subject_that_only_resembles_the_character_is_refused() {
+        for sub in ["CHARACTER:EVE:77", "CHARACTER:EVE:", "7", "CORPORATION:EVE:7"] {
+            assert_eq!(claims(|claims| claims["sub"] = sub.into()), Err(bad("for another character")), "{sub}");
+        }
+        assert_eq!(claims(|claims| claims["owner"] = "".into()), Err(bad("no owner")));
+    }
+
+    #[test]
+    fn a_key_set_without_a_usable_key_is_no_key_set() {
+        for body in ["", "[]", r#"{"keys":[]}"#, r#"{"keys":[{"kty":"EC","kid":"x"},{"kty":"RSA","kid":"x"}]}"#] {
+            assert!(read_keys(body.as_bytes()).is_err(), "{body}");
+        }
     }
 }

@@ -165,6 +165,8 @@ impl Esi {
         let failed = AtomicU32::new(0);
         let attempt = || async {
             let answer = async {
+                let slot = self.slot(deadline).await;
+                let _slot = slot.ok_or_else(|| SsoError::Unavailable("no time left".to_owned()))?;
                 let http = self.http().await.map_err(|error| SsoError::Unavailable(error.to_string()))?;
                 let answer = self.ask_sso(Route::SsoJwks, http.get(self.sso_address("/oauth/jwks"))).await?;
                 if answer.status == 200 {
@@ -213,7 +215,7 @@ fn read_answer(answer: &SsoAnswer, old: &Secret) -> Result<Refreshed, SsoError> 
     let code = serde_json::from_slice::<OauthError>(&answer.body).map(|body| body.error).unwrap_or_default();
     match (answer.status, code.as_str()) {
         (400 | 401, "invalid_grant") => Err(SsoError::InvalidGrant),
-        (_, "invalid_client" | "unauthorized_client") | (401 | 403, _) => {
+        (_, "invalid_client" | "unauthorized_client") | (401, _) => {
             Err(SsoError::InvalidClient(format!("status {}; check the client id and its secret", answer.status)))
         }
         (status, _) => Err(SsoError::Unavailable(format!("status {status}"))),

@@ -10,12 +10,12 @@ use serde::{
 /// A row of affiliation.
 #[derive(Debug, Deserialize)]
 pub(crate) struct AffiliationRow {
-    #[serde(default)]
-    pub(crate) character_id: Id,
-    #[serde(default)]
-    pub(crate) corporation_id: Id,
-    #[serde(default)]
-    pub(crate) alliance_id: Id,
+    #[serde(rename = "character_id", default)]
+    pub(crate) character: Id,
+    #[serde(rename = "corporation_id", default)]
+    pub(crate) corporation: Id,
+    #[serde(rename = "alliance_id", default)]
+    pub(crate) alliance: Id,
 }
 
 /// A row of names.
@@ -158,7 +158,7 @@ mod tests {
             {"character_id":"1","corporation_id":0},{"corporation_id":-3,"alliance_id":[1,{"a":2}]},
             {"character_id":{"a":1},"corporation_id":1.5,"alliance_id":true},{"character_id":18446744073709551615}]"#;
         let rows: Vec<AffiliationRow> = serde_json::from_str(text).unwrap();
-        let rows: Vec<_> = rows.iter().map(|row| (row.character_id, row.corporation_id, row.alliance_id)).collect();
+        let rows: Vec<_> = rows.iter().map(|row| (row.character, row.corporation, row.alliance)).collect();
         assert_eq!(
             rows,
             [

@@ -44,7 +44,7 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Option<Busy>
     )
     .fetch_one(&mut *tx)
     .await?;
-    // Waits for a batch that an expired holder is just committing (it holds its row FOR SHARE), whatever its shard.
+    // Waits for a batch that an expired holder is just committing (see [`holds`]), whatever its shard.
     sqlx::query!(
         "-- lease::enter: clear expired leases
         DELETE FROM job_leases WHERE job = $1 AND expires_at <= clock_timestamp()",
@@ -107,7 +107,8 @@ pub async fn renew(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) ->
     Ok(renewed.rows_affected() > 0)
 }
 
-/// Whether the lease is ours now; if so nobody can take it before this transaction ends.
+/// Whether the lease is ours now; if so nobody can take it before this transaction ends. The lock lets renewals pass and
+/// holds off whoever would clear the row.
 ///
 /// # Errors
 /// Those of the statement.
@@ -117,7 +118,7 @@ pub async fn holds(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) ->
         SELECT fencing_token FROM job_leases
         WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND fencing_token = $4
             AND expires_at > clock_timestamp()
-        FOR SHARE",
+        FOR KEY SHARE",
         slot.job,
         slot.shard_count,
         slot.shard_index,

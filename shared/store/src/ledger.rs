@@ -111,6 +111,14 @@ pub struct Run {
     pub error: Option<String>,
 }
 
+/// The database's clock.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn now(tx: &mut PgConnection) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar!("-- ledger::now\nSELECT now() AS \"now!\"").fetch_one(tx).await
+}
+
 /// Writes the row of a run that starts.
 ///
 /// # Errors

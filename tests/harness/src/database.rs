@@ -14,7 +14,7 @@ use crate::servers::{Servers, redis::DATABASES, servers};
 const MIGRATIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../migrations");
 const TEMPLATE: &str = "rollcall_template";
 /// Longer than any bulk step of a builder.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const DROP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A migrated database and an empty Redis index that nobody else uses. The database is dropped with it.

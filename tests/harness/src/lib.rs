@@ -17,21 +17,28 @@
 
 #![expect(clippy::missing_panics_doc, reason = "the harness reports every failure by panicking, as a test does")]
 
-//mod community;
+mod community;
 mod daemon;
 mod database;
 mod http;
 mod ports;
 mod process;
 mod programs;
+mod proxy;
 mod reaper;
 mod servers;
 mod wait;
 
 pub use crate::{
+    community::{
+        ALLIANCE, AuditRow, CORPORATION, CandidateRow, Community, Crowd, ENCRYPTION_KEY, EveRow, EventRow, Fingerprint,
+        Lists, Member, Newcomer, PendingRow, RunRow, STRANGERS, SessionRow, SessionSpec, TokenRow, newcomer,
+        session_key,
+    },
     database::TestDb,
     http::Sample,
     process::{Binary, Finished, Running},
+    proxy::{Fault, FaultProxy},
     servers::{
         Servers,
         pgbouncer::PgBouncer,

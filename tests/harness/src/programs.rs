@@ -20,7 +20,9 @@ pub(crate) fn path() -> String {
 
 /// A program by name. `package`: what to install when it is missing.
 pub(crate) fn find(name: &str, package: &str) -> PathBuf {
-    on_path(name).unwrap_or_else(|| panic!("{name} is not installed: install {package}, for example by apt-get install {package}"))
+    on_path(name).unwrap_or_else(|| {
+        panic!("{name} is not installed: install {package}, for example by apt-get install {package}")
+    })
 }
 
 fn on_path(name: &str) -> Option<PathBuf> {

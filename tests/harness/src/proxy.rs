@@ -10,7 +10,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::watch,
     task::JoinSet,
@@ -87,8 +87,11 @@ impl FaultProxy {
 
     /// Changes what it does, from now on. When this returns, new connections meet the fault.
     pub fn set(&self, fault: Fault) {
-        self.order(|orders| orders.fault = fault);
-        self.await_listening(fault != Fault::Refuse);
+        let mut before = fault;
+        self.order(|orders| before = std::mem::replace(&mut orders.fault, fault));
+        if (before == Fault::Refuse) != (fault == Fault::Refuse) {
+            self.await_listening(fault != Fault::Refuse);
+        }
     }
 
     /// Cuts all connections that are open now, at once and without a farewell.
@@ -149,28 +152,29 @@ async fn serve(port: u16, target: SocketAddr, mut heard: watch::Receiver<Orders>
     }
 }
 
-/// Serves one connection until either side ends it or it is cut.
-async fn connection(client: TcpStream, target: SocketAddr, mut heard: watch::Receiver<Orders>) {
+/// Serves one connection until both sides have ended it, or it is cut.
+async fn connection(mut client: TcpStream, target: SocketAddr, mut heard: watch::Receiver<Orders>) {
     let opened = heard.borrow().round;
     let mut cut = heard.clone();
     let work = async {
         wait_while_hanging(&mut heard).await;
-        let Ok(server) = TcpStream::connect(target).await else { return };
-        for stream in [&client, &server] {
-            // Closing then resets the connection instead of saying farewell.
-            let _ = stream.set_zero_linger();
-            let _ = stream.set_nodelay(true);
-        }
-        let (client_read, client_write) = client.into_split();
-        let (server_read, server_write) = server.into_split();
-        tokio::select! {
-            () = pass(client_read, server_write, heard.clone(), false) => (),
-            () = pass(server_read, client_write, heard, true) => (),
-        }
+        let Ok(mut server) = TcpStream::connect(target).await else { return Err(Cut) };
+        let _ = (client.set_nodelay(true), server.set_nodelay(true));
+        let (client_read, client_write) = client.split();
+        let (server_read, server_write) = server.split();
+        let result = tokio::try_join!(
+            pass(client_read, server_write, heard.clone(), false),
+            pass(server_read, client_write, heard.clone(), true),
+        );
+        result.map(drop)
     };
-    tokio::select! {
-        () = work => (),
-        _ = cut.wait_for(|orders| opened < orders.cut_before) => (),
+    let result = tokio::select! {
+        result = work => result,
+        _ = cut.wait_for(|orders| opened < orders.cut_before) => Err(Cut),
+    };
+    if result.is_err() {
+        // Closing then resets the connection instead of saying farewell.
+        let _ = client.set_zero_linger();
     }
 }
 
@@ -178,14 +182,25 @@ async fn wait_while_hanging(heard: &mut watch::Receiver<Orders>) {
     let _ = heard.wait_for(|orders| orders.fault != Fault::Hang).await;
 }
 
-/// Passes data on in one direction until its end.
-async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut heard: watch::Receiver<Orders>, is_answer: bool) {
+/// The connection is to end in both directions at once.
+struct Cut;
+
+/// Passes data on in one direction until their end.
+async fn pass(
+    mut from: ReadHalf<'_>,
+    mut to: WriteHalf<'_>,
+    mut heard: watch::Receiver<Orders>,
+    is_answer: bool,
+) -> Result<(), Cut> {
     let mut buffer = vec![0; 16 * 1024];
     let mut round = 0;
     let mut passed = 0;
     loop {
-        let Ok(bytes @ 1..) = from.read(&mut buffer).await else { return };
+        let bytes = from.read(&mut buffer).await.map_err(|_| Cut)?;
         wait_while_hanging(&mut heard).await;
+        if bytes == 0 {
+            return to.shutdown().await.map_err(|_| Cut);
+        }
         let orders = *heard.borrow();
         if orders.round != round {
             (round, passed) = (orders.round, 0);
@@ -199,8 +214,9 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut heard: watch:
             }
             _ => (),
         }
-        if to.write_all(data).await.is_err() || data.len() < bytes {
-            return;
+        to.write_all(data).await.map_err(|_| Cut)?;
+        if data.len() < bytes {
+            return Err(Cut);
         }
         passed += data.len() as u64;
     }

@@ -34,6 +34,7 @@ pub(crate) fn home() -> &'static Home {
 }
 
 impl Home {
+    #[expect(clippy::zombie_processes, reason = "the reaper outlives this process by design")]
     fn new() -> Self {
         let folder = tempfile::Builder::new()
             .prefix("rollcall-")

@@ -127,7 +127,7 @@ async fn downtime_comes_at_eleven_and_leaves_with_not_founds() {
 #[tokio::test]
 async fn a_hanging_call_arrives_and_is_never_answered() {
     let simulator = with_fault(Fault::on(Route::Affiliation, Kind::Hang));
-    let call = affiliation_request(&simulator, &[CHARACTER]).timeout(Duration::from_secs(600));
+    let call = affiliation_request(&simulator, &[CHARACTER]).timeout(Duration::from_mins(10));
     let call = tokio::spawn(try_send(call));
     assert!(simulator.wait_for(PATIENCE, |counts| counts.arrived(Route::Affiliation) == 1).await);
     assert!(!call.is_finished());

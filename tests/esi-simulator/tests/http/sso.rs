@@ -17,7 +17,7 @@ fn with_token() -> (Simulator, String) {
 
 /// The claims, checked as a careful client does.
 async fn verified(simulator: &Simulator, access_token: &Value) -> Result<Value, String> {
-    let keys: JwkSet = serde_json::from_value(get(simulator, "/oauth/jwks").await.json()).unwrap();
+    let keys: JwkSet = serde_json::from_value(get(simulator, "/oauth/jwks").await.json()).expect("the key set is one");
     let token = access_token.as_str().ok_or("no access token")?;
     let kid = decode_header(token).map_err(|error| error.to_string())?.kid.ok_or("no kid")?;
     let key = DecodingKey::from_jwk(keys.find(&kid).ok_or("unknown kid")?).map_err(|error| error.to_string())?;

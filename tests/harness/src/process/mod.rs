@@ -40,6 +40,12 @@ impl Binary {
         }
         let program = folder.join(name);
         assert!(program.is_file(), "{} is missing: build it first, by cargo build --bins", program.display());
+        Self::at(program)
+    }
+
+    /// Any other program.
+    pub fn at(program: impl Into<PathBuf>) -> Self {
+        let program = program.into();
         Self { program, arguments: Vec::new(), environment: Vec::new(), is_pid1: false }
     }
 

@@ -75,6 +75,8 @@ impl Running {
         .await;
         let duration = self.started.elapsed();
         let Some(status) = ended else { panic!("still running after {limit:?}{}", self.so_far()) };
+        // What it left behind in its group would keep the pipes open.
+        daemon::signal(Pid::from_raw(-daemon::pid(self.child.id()).as_raw()), Signal::SIGKILL);
         for reader in self.readers.drain(..) {
             reader.join().expect("readers do not panic");
         }
@@ -109,12 +111,22 @@ impl Running {
 
     /// Sends it a signal; as process 1 it gets it from outside, as from a container's runtime.
     pub fn signal(&self, signal: Signal) {
-        daemon::signal(self.pid(), signal);
+        if signal == Signal::SIGKILL { self.kill() } else { daemon::signal(self.pid(), signal) }
     }
 
     /// Kills it at once; [`Running::wait`] then tells `signal: Some(9)`.
     pub fn kill(&self) {
-        self.signal(Signal::SIGKILL);
+        let child = daemon::pid(self.child.id());
+        if self.is_pid1 {
+            // `unshare` first, so that it neither starts its child just now nor reports that child's death its own way;
+            // its own --kill-child takes effect only some time after the child's start.
+            daemon::signal(child, Signal::SIGSTOP);
+            for pid in daemon::descendants(child) {
+                daemon::signal(pid, Signal::SIGKILL);
+            }
+        } else {
+            daemon::signal(child, Signal::SIGKILL);
+        }
     }
 
     /// Whether it has not ended yet.
@@ -156,9 +168,10 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Killing `unshare` kills what it started.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            self.kill();
+            let _ = self.child.wait();
+        }
         home().forget(self.child.id());
     }
 }

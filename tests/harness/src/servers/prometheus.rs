@@ -58,7 +58,9 @@ impl Prometheus {
         let data = &answer["data"];
         match data["resultType"].as_str() {
             Some("vector") => data["result"].as_array().expect("a list").iter().map(sample).collect(),
-            Some("scalar") => vec![Sample { name: String::new(), labels: BTreeMap::new(), value: number(&data["result"]) }],
+            Some("scalar") => {
+                vec![Sample { name: String::new(), labels: BTreeMap::new(), value: number(&data["result"]) }]
+            }
             _ => panic!("{expression} gives neither a vector nor a scalar: {answer}"),
         }
     }

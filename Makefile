@@ -1,0 +1,38 @@
+# Two commands are the whole set-up: make demo, make test.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long lint bench queries packages binaries
+
+PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway build-essential util-linux
+export SQLX_OFFLINE := true
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: packages binaries ## The main job at work on private real servers (KEEP=1 leaves them up)
+	@cargo run --quiet -p demo
+
+test: packages binaries ## All tests, against private real servers
+	cargo test --workspace --no-fail-fast
+
+test-long: packages binaries ## The same, with the kill and race tests at full length
+	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast
+
+lint: packages ## Formatting, clippy, licences and advisories, checked queries, shell scripts
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	tools/deny
+	tools/queries --check
+
+bench: packages ## Rates beside the ceilings measured in the same run (release build)
+	cargo build --release --locked -p character-verifier -p migrate -p esi-simulator -p bench
+	cargo run --release --quiet -p bench
+
+queries: packages ## Renew .sqlx, the data by which queries are checked without a database
+	tools/queries
+
+packages:
+	@tools/packages $(PACKAGES)
+
+binaries:
+	cargo build --workspace --bins --locked

@@ -1,0 +1,179 @@
+//! The one batch loop: claim, work, checkpoint.
+//!
+//! Claims are read ahead and worked on while a checkpoint is being written, all on one task. Checkpoints are written
+//! one after the other in the order of the claims, so that what is written is always a beginning of what was claimed.
+
+use std::{cell::Cell, collections::VecDeque, future::Future, pin::pin, time::Duration};
+
+use futures::{
+    FutureExt, StreamExt,
+    future::{Fuse, FusedFuture},
+    stream::FuturesOrdered,
+};
+use tokio::time::Instant;
+
+use crate::{Context, JobError};
+
+/// A checkpoint should take this long.
+const TARGET: Duration = Duration::from_secs(1);
+/// How long a checkpoint in hand may go on once the work must end; then it is rolled back.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The steps of a job's batch. All take `&self`, since they overlap; a cursor lives in a `Cell`.
+#[expect(async_fn_in_trait, reason = "one task, so that no future has to be Send")]
+pub trait Batch {
+    /// What was read.
+    type Claimed;
+    /// What is to be written.
+    type Worked;
+
+    /// Reads the next items, at most `size`; `None` when there are no more. Must not depend on checkpoints, which are
+    /// still to come when it is called.
+    ///
+    /// # Errors
+    /// End the loop once the batches before are written.
+    async fn claim(&self, size: usize) -> Result<Option<Self::Claimed>, JobError>;
+
+    /// Decides, without a side effect: it may be dropped at any point.
+    ///
+    /// # Errors
+    /// End the loop once the batches before are written.
+    async fn work(&self, claimed: Self::Claimed) -> Result<Self::Worked, JobError>;
+
+    /// Writes, in one transaction ([`Context::checkpoint`]).
+    ///
+    /// # Errors
+    /// End the loop.
+    async fn checkpoint(&self, worked: Self::Worked) -> Result<Flow, JobError>;
+}
+
+/// Whether the loop goes on after a checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Flow {
+    /// With the next batch.
+    Continue,
+    /// No further checkpoint is written.
+    Stop,
+}
+
+/// Why the loop ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Everything that was claimed is written, and there is no more.
+    Exhausted,
+    /// A checkpoint said [`Flow::Stop`].
+    Flow,
+    /// The time for work is over ([`crate::Budget`]).
+    OutOfTime,
+    /// A stop was asked for.
+    Stopped,
+}
+
+/// How large batches are and how fast they follow each other.
+#[derive(Debug)]
+pub struct Sizer {
+    most: usize,
+    in_flight: usize,
+    delay: Duration,
+    size: Cell<usize>,
+}
+
+impl Sizer {
+    /// Batches of at most `most` items (at least 1), of which at most `in_flight` (at least 1) are read ahead of the
+    /// checkpoint in hand, with a pause of `delay` before each claim but the first.
+    pub fn new(most: usize, in_flight: usize, delay: Duration) -> Self {
+        Self { most: most.max(1), in_flight: in_flight.max(1), delay, size: Cell::new(most.max(1)) }
+    }
+
+    /// Learns from how long a checkpoint took: smaller batches when it was slow, larger ones when it was fast.
+    fn learn(&self, took: Duration) {
+        let size = self.size.get();
+        if took > TARGET {
+            self.size.set((size / 2).max(1));
+        } else if took < TARGET / 4 {
+            self.size.set((size + size.div_ceil(4)).min(self.most));
+        }
+    }
+}
+
+/// Runs the batches of `batch` until there are no more, a checkpoint stops it, the time for work is over, or a stop is
+/// asked for.
+///
+/// # Errors
+/// The first error of a step, in the order of the claims; what was claimed before it is written.
+pub async fn run<B: Batch>(ctx: &Context, sizer: Sizer, batch: &B) -> Result<End, JobError> {
+    let quit = async {
+        tokio::select! {
+            biased;
+            () = ctx.stop.stopped() => End::Stopped,
+            () = tokio::time::sleep_until(ctx.budget.work_ends_at()) => End::OutOfTime,
+        }
+    };
+    run_until(quit, &sizer, batch).await
+}
+
+async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, batch: &B) -> Result<End, JobError> {
+    let mut quit = pin!(quit);
+    let mut claim = pin!(Fuse::terminated());
+    let mut checkpoint = pin!(Fuse::terminated());
+    let mut works = FuturesOrdered::new();
+    let mut ready = VecDeque::new();
+    let mut exhausted = false;
+    let mut delay = Duration::ZERO;
+    loop {
+        if checkpoint.is_terminated() && let Some(worked) = ready.pop_front() {
+            checkpoint.set(write(batch, sizer, worked?).fuse());
+        }
+        if !exhausted && claim.is_terminated() && works.len() + ready.len() < sizer.in_flight {
+            claim.set(read(batch, sizer, delay).fuse());
+            delay = sizer.delay;
+        }
+        if checkpoint.is_terminated() && claim.is_terminated() && works.is_empty() {
+            return Ok(End::Exhausted);
+        }
+        tokio::select! {
+            biased;
+            end = &mut quit => {
+                if !checkpoint.is_terminated() {
+                    match tokio::time::timeout(PATIENCE, checkpoint.as_mut()).await {
+                        Ok(written) => drop(written?),
+                        Err(_) => tracing::warn!("a checkpoint took too long to finish and is rolled back"),
+                    }
+                }
+                return Ok(end);
+            }
+            written = &mut checkpoint => {
+                if written? == Flow::Stop {
+                    return Ok(End::Flow);
+                }
+            }
+            Some(worked) = works.next(), if !works.is_empty() => ready.push_back(worked),
+            claimed = &mut claim => match claimed.transpose() {
+                None => exhausted = true,
+                Some(claimed) => {
+                    exhausted = claimed.is_err();
+                    works.push_back(work(batch, claimed));
+                }
+            },
+        }
+    }
+}
+
+async fn read<B: Batch>(batch: &B, sizer: &Sizer, delay: Duration) -> Result<Option<B::Claimed>, JobError> {
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    batch.claim(sizer.size.get()).await
+}
+
+// An error of a claim goes through the queue like a batch, so that it is told after the batches before it are written.
+async fn work<B: Batch>(batch: &B, claimed: Result<B::Claimed, JobError>) -> Result<B::Worked, JobError> {
+    batch.work(claimed?).await
+}
+
+async fn write<B: Batch>(batch: &B, sizer: &Sizer, worked: B::Worked) -> Result<Flow, JobError> {
+    let began = Instant::now();
+    let flow = batch.checkpoint(worked).await?;
+    sizer.learn(began.elapsed());
+    Ok(flow)
+}

@@ -1,0 +1,194 @@
+//! A job's whole life: command line, configuration, logs, and then what was asked for.
+
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
+use identity::codes::ExitCode;
+use runtime::{
+    Stop,
+    config::{self, Problems, SecretSpec, Secrets},
+};
+
+use crate::{
+    Common, Job, JobError, Outcome, Output, Setup, check, lease_guard::Part, options, process,
+    push::Reporter,
+    run::{self, context},
+    screen,
+    setup::Settings,
+    status,
+};
+
+/// The whole process of job `J`, from the command line to the exit code.
+pub fn main<J: Job>() -> std::process::ExitCode {
+    process::run(async |stop| live::<J>(&stop).await)
+}
+
+async fn live<J: Job>(stop: &Stop) -> ExitCode {
+    let mut problems = Problems::default();
+    let matches = match config::parse(command::<J>(), std::env::args_os(), process::env, &mut problems) {
+        Ok(matches) => matches,
+        Err(error) => return process::usage(&error),
+    };
+    let asked = match Asked::<J>::read(&matches) {
+        Ok(asked) => asked,
+        Err(error) => return process::usage(&error),
+    };
+    process::start_logs(asked.common.log_format, process::env("RUST_LOG").as_deref(), &mut problems);
+    if let Action::Status { limit } = asked.action {
+        return exit(status::<J>(limit, asked.common.output, stop).await);
+    }
+    let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
+    let setup = Setup::new(asked.common, secrets, &mut problems);
+    let settings = setup.settings(J::NAME, &mut problems);
+    let prepared = J::validate(&asked.options, &setup, &mut problems);
+    if let Action::Check = asked.action {
+        let checked = stop.or(Box::pin(check::check::<J>(&setup, &settings, prepared.as_ref(), &problems, stop))).await;
+        return checked.unwrap_or(ExitCode::Stopped);
+    }
+    let prepared = match prepared {
+        Some(prepared) if problems.is_empty() => prepared,
+        prepared => {
+            if prepared.is_none() && problems.is_empty() {
+                problems.add(J::NAME, "the settings were refused without a reason; this is a bug");
+            }
+            process::tell(&problems);
+            if let Action::Own(_) = asked.action {
+                return ExitCode::Configuration;
+            }
+            return refused::<J>(&setup, &settings, &problems).await;
+        }
+    };
+    if let Action::Own(command) = asked.action {
+        return exit(own::<J>(&setup, &settings, &prepared, command, stop).await);
+    }
+    let outcome = Box::pin(run::run::<J>(&asked.options, &setup, &settings, &prepared, stop)).await;
+    tell(&outcome, setup.common.output)
+}
+
+/// What the command line asks for.
+struct Asked<J: Job> {
+    action: Action<J::Command>,
+    common: Common,
+    options: J::Options,
+}
+
+enum Action<C> {
+    Run,
+    Check,
+    Status { limit: u16 },
+    Own(C),
+}
+
+impl<J: Job> Asked<J> {
+    fn read(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let action = match matches.subcommand() {
+            None | Some(("run", _)) => Action::Run,
+            Some(("check", _)) => Action::Check,
+            Some(("status", found)) => Action::Status { limit: found.get_one("limit").copied().unwrap_or(10) },
+            Some(_) => Action::Own(J::Command::from_arg_matches(matches)?),
+        };
+        // Options may stand before and after the subcommand; the innermost sees both.
+        let mut leaf = matches;
+        while let Some((_, inner)) = leaf.subcommand() {
+            leaf = inner;
+        }
+        Ok(Self { action, common: Common::from_arg_matches(leaf)?, options: J::Options::from_arg_matches(leaf)? })
+    }
+}
+
+/// The command line of job `J`. The doc comment of its options is what `--help` says about it.
+pub fn command<J: Job>() -> Command {
+    let command = J::Command::augment_subcommands(Command::new(J::NAME));
+    let command = Common::augment_args(command).next_help_heading(None::<&str>);
+    let limit = clap::Arg::new("limit")
+        .long("limit")
+        .value_name("N")
+        .default_value("10")
+        .value_parser(value_parser!(u16).range(1..=1000))
+        .help("How many");
+    J::Options::augment_args(command)
+        .mut_args(|argument| argument.global(true))
+        .version(process::version())
+        .subcommand(Command::new("run").about("Do the work once (default)"))
+        .subcommand(Command::new("check").about("Validate the configuration and reach every dependency, one line each"))
+        .subcommand(Command::new("status").about("Show the last runs").arg(limit))
+        .subcommand_required(false)
+        .max_term_width(100)
+        .after_help(secrets_help(&secrets::<J>()))
+}
+
+fn secrets<J: Job>() -> Vec<SecretSpec> {
+    options::SECRETS.iter().chain(J::SECRETS).copied().collect()
+}
+
+/// The section of `--help` about settings that are no flags.
+pub fn secrets_help(secrets: &[SecretSpec]) -> String {
+    let width = secrets.iter().map(|secret| secret.name.len()).max().unwrap_or(0);
+    let mut lines = vec!["Secrets (environment only; NAME_FILE names a file that holds the value):".to_owned()];
+    lines.extend(secrets.iter().map(|SecretSpec { name, help, required }| {
+        let required = if *required { " (required)" } else { "" };
+        format!("  {name:<width$}  {help}{required}")
+    }));
+    lines.push(String::new());
+    lines.push("Logs go to standard error; RUST_LOG filters them (default: info).".to_owned());
+    lines.join("\n")
+}
+
+/// A run whose configuration is wrong.
+async fn refused<J: Job>(setup: &Setup, settings: &Settings, problems: &Problems) -> ExitCode {
+    let outcome = Outcome::blank(J::NAME, &settings.run_id, setup.common.dry_run)
+        .reported(Err(JobError::config(format_args!("configuration: {problems}"))));
+    // A wrong DRY_RUN may have meant a dry run, which tells nobody.
+    if !problems.lines().iter().any(|line| line.starts_with("DRY_RUN:")) {
+        Reporter::new(J::NAME, setup, settings).failed_early(&outcome, setup.clock.now()).await;
+    }
+    tell(&outcome, setup.common.output)
+}
+
+fn tell(outcome: &Outcome, output: Output) -> ExitCode {
+    match output {
+        Output::Json => screen::line(&outcome.to_json().to_string()),
+        Output::Text if screen::is_terminal() => screen::line(&outcome.to_text()),
+        Output::Text => {}
+    }
+    outcome.log();
+    outcome.exit
+}
+
+/// Whatever else is wrong with the configuration must not keep anybody from looking.
+async fn status<J: Job>(limit: u16, output: Output, stop: &Stop) -> Result<ExitCode, JobError> {
+    let mut problems = Problems::default();
+    let specs = options::SECRETS.iter().filter(|secret| secret.name == "DATABASE_URL").copied().collect::<Vec<_>>();
+    let secrets = Secrets::read(&specs, process::env, &mut problems);
+    let database = secrets.get("DATABASE_URL").and_then(|url| {
+        runtime::db::options(url, J::NAME).map_err(|problem| problems.add("DATABASE_URL", problem)).ok()
+    });
+    let Some(database) = database else { return Err(JobError::config(problems)) };
+    match stop.or(Box::pin(status::status(J::NAME, &database, limit, output))).await {
+        None => Ok(ExitCode::Stopped),
+        Some(result) => result.map(|()| ExitCode::Done),
+    }
+}
+
+async fn own<J: Job>(
+    setup: &Setup,
+    settings: &Settings,
+    prepared: &J::Prepared,
+    command: J::Command,
+    stop: &Stop,
+) -> Result<ExitCode, JobError> {
+    let work = async {
+        let connections = run::connect(setup, settings).await?;
+        let now = connections.now;
+        let ctx = context(setup, settings, connections, stop, Part::Bystander, now);
+        let code = J::command(prepared, &ctx, command).await;
+        ctx.db.close().await;
+        code
+    };
+    stop.or(Box::pin(work)).await.unwrap_or(Ok(ExitCode::Stopped))
+}
+
+fn exit(result: Result<ExitCode, JobError>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        tracing::error!("{error}");
+        error.exit_code()
+    })
+}

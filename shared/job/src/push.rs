@@ -1,0 +1,146 @@
+//! A run's metrics on their way out: to the Pushgateway, to the textfile, or nowhere. Failing to tell never changes how
+//! a run ends.
+
+use std::{convert::Infallible, path::Path, time::Duration};
+
+use metrics::{
+    Group, Pusher, Snapshot,
+    runner::{CAPPED, DURATION, EXIT_CODE, IN_PROGRESS, LAST_RUN, LAST_SUCCESS, PUSH_FAILURES, RECORDS},
+};
+use time::OffsetDateTime;
+use tokio::time::Instant;
+
+use crate::{Context, Delta, Outcome, OutcomeName, Setup, setup::Settings};
+
+/// Longest time that a Pushgateway which hangs may cost at the end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// For metrics without labels.
+const NONE: &[&str] = &[];
+
+/// Where a run's metrics go.
+#[derive(Debug)]
+pub(crate) struct Reporter<'a> {
+    job: &'static str,
+    pusher: Option<&'a Pusher>,
+    textfile: Option<&'a Path>,
+    group: &'a Group,
+    interval: Duration,
+}
+
+impl<'a> Reporter<'a> {
+    /// A dry run tells nobody.
+    pub(crate) fn new(job: &'static str, setup: &'a Setup, settings: &'a Settings) -> Self {
+        let real = !setup.common.dry_run;
+        Self {
+            job,
+            pusher: settings.pusher.as_ref().filter(|_| real),
+            textfile: setup.common.metrics_textfile.as_deref().filter(|_| real),
+            group: &settings.group,
+            interval: setup.common.metrics_push_interval,
+        }
+    }
+
+    /// Tells at once and then again and again how the run stands.
+    pub(crate) async fn during(
+        &self,
+        ctx: &Context,
+        began: Instant,
+        last_success: Option<OffsetDateTime>,
+    ) -> Infallible {
+        if self.pusher.is_none() && self.textfile.is_none() {
+            return std::future::pending().await;
+        }
+        loop {
+            let mut snapshot = ctx.snapshot(self.job);
+            snapshot.gauge(&IN_PROGRESS, NONE, 1.0).gauge(&DURATION, NONE, began.elapsed().as_secs_f64());
+            success(&mut snapshot, last_success);
+            if !self.send(&snapshot).await {
+                ctx.note_counters(failed_push);
+            }
+            tokio::time::sleep(self.interval).await;
+        }
+    }
+
+    /// Tells how the run ended; `false` when that did not arrive. `counters_known`: the totals in memory are those of
+    /// the database.
+    pub(crate) async fn ended(
+        &self,
+        ctx: &Context,
+        outcome: &Outcome,
+        last_success: Option<OffsetDateTime>,
+        counters_known: bool,
+    ) -> bool {
+        // Totals that fall behind would read as counters that start again.
+        let mut snapshot = if counters_known { ctx.snapshot(self.job) } else { ctx.gauges_alone() };
+        let tally = outcome.tally;
+        let records = [
+            ("scanned", tally.scanned),
+            ("changed", tally.changed),
+            ("skipped", tally.skipped),
+            ("failed", tally.failed),
+            ("remaining", outcome.remaining),
+        ];
+        for (label, n) in records {
+            snapshot.gauge(&RECORDS, &[label], n as f64);
+        }
+        snapshot
+            .gauge(&IN_PROGRESS, NONE, 0.0)
+            .gauge(&DURATION, NONE, outcome.duration.as_secs_f64())
+            .gauge(&CAPPED, NONE, f64::from(u8::from(outcome.name == OutcomeName::Capped)));
+        success(&mut snapshot, last_success);
+        end(&mut snapshot, outcome, ctx.clock.now());
+        self.send(&snapshot).await
+    }
+
+    /// Tells that a run failed before it could know whether another one is at it: only what cannot be wrong then.
+    pub(crate) async fn failed_early(&self, outcome: &Outcome, now: OffsetDateTime) {
+        let mut snapshot = Snapshot::default();
+        end(&mut snapshot, outcome, now);
+        self.send(&snapshot).await;
+    }
+
+    async fn send(&self, snapshot: &Snapshot) -> bool {
+        let mut arrived = true;
+        if let Some(pusher) = self.pusher {
+            match tokio::time::timeout(PATIENCE, pusher.push(snapshot)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "metrics could not be pushed");
+                    arrived = false;
+                }
+                Err(_) => {
+                    tracing::warn!("metrics could not be pushed: no end within {} s", PATIENCE.as_secs());
+                    arrived = false;
+                }
+            }
+        }
+        if let Some(path) = self.textfile
+            && let Err(error) = metrics::write_textfile(path, self.group, snapshot)
+        {
+            tracing::warn!(%error, "metrics could not be written to METRICS_TEXTFILE");
+            arrived = false;
+        }
+        arrived
+    }
+}
+
+/// One push that failed.
+pub(crate) fn failed_push(delta: &mut Delta) {
+    delta.add(&PUSH_FAILURES, &[], 1);
+}
+
+fn end(snapshot: &mut Snapshot, outcome: &Outcome, now: OffsetDateTime) {
+    snapshot
+        .gauge(&LAST_RUN, NONE, seconds(now))
+        .gauge(&EXIT_CODE, NONE, f64::from(outcome.exit as u8));
+}
+
+fn success(snapshot: &mut Snapshot, at: Option<OffsetDateTime>) {
+    if let Some(at) = at {
+        snapshot.gauge(&LAST_SUCCESS, NONE, seconds(at));
+    }
+}
+
+fn seconds(at: OffsetDateTime) -> f64 {
+    (at - OffsetDateTime::UNIX_EPOCH).as_seconds_f64()
+}
