@@ -5,11 +5,11 @@ use std::fmt;
 use crate::options::Caps;
 
 /// From this many accounts up the ratio counts; below it a share says nothing.
-pub const RATIO_FROM: u64 = 10;
+pub(crate) const RATIO_FROM: u64 = 10;
 
 /// Why the breaker opened.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Trip {
+pub(crate) enum Trip {
     /// More accounts than allowed.
     TooMany {
         /// Accounts that would lose a session.
@@ -53,7 +53,7 @@ impl fmt::Display for Trip {
 
 /// How many checked accounts with live sessions are enough to let `accounts` pass: counting may end there. `None`: the
 /// ratio does not matter.
-pub fn enough_live(caps: Caps, accounts: u64) -> Option<u64> {
+pub(crate) fn enough_live(caps: Caps, accounts: u64) -> Option<u64> {
     if caps.approved || accounts < RATIO_FROM || accounts > caps.accounts || caps.ratio >= 1.0 {
         return None;
     }
@@ -63,7 +63,7 @@ pub fn enough_live(caps: Caps, accounts: u64) -> Option<u64> {
 
 /// Judges the whole. `of_unlisted` are those of `accounts` whose brand requires membership and allows nobody;
 /// `live` is the count of checked accounts with live sessions, up to [`enough_live`].
-pub fn trips(caps: Caps, accounts: u64, of_unlisted: u64, live: u64) -> Option<Trip> {
+pub(crate) fn trips(caps: Caps, accounts: u64, of_unlisted: u64, live: u64) -> Option<Trip> {
     if caps.approved || accounts == 0 {
         None
     } else if of_unlisted > 0 {

@@ -11,7 +11,7 @@ use crate::{options::Settings, run, run::Run, tokens};
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reaches ESI, tries the key, reads the lists.
-pub async fn lines(settings: &Settings, ctx: &Context) -> Vec<CheckLine> {
+pub(crate) async fn lines(settings: &Settings, ctx: &Context) -> Vec<CheckLine> {
     let mut lines = Vec::new();
     match Run::start(ctx, settings).await {
         Ok(run) => {

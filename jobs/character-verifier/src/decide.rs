@@ -11,7 +11,7 @@ use time::{Duration, OffsetDateTime};
 
 /// What ESI said about a character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Observation {
+pub(crate) enum Observation {
     /// It stands here.
     Member(Organisation),
     /// It was deleted.
@@ -24,7 +24,7 @@ pub enum Observation {
 
 /// Why a character is unknown; the `reason` label of `rollcall_verifier_unknown_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// Asked, and absent from the answer.
     Missing,
     /// The call failed.
@@ -37,7 +37,7 @@ pub enum Reason {
 
 impl Reason {
     /// The label.
-    pub fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Missing => "missing",
             Self::Upstream => "upstream",
@@ -49,7 +49,7 @@ impl Reason {
 
 /// What is made of an observation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     /// A verdict, by this rule, for this organisation.
     Verdict {
         /// The rule, and with it the verdict.
@@ -70,7 +70,7 @@ pub enum Judgement {
 }
 
 /// Judges one character. `config` is `None` where its brand has no lists.
-pub fn judge(due: &Due, observation: Observation, config: Option<&ApprovalConfig>) -> Judgement {
+pub(crate) fn judge(due: &Due, observation: Observation, config: Option<&ApprovalConfig>) -> Judgement {
     let Some(config) = config else { return Judgement::Unknown { reason: Reason::NoAuthConfig, last_known: None } };
     let transferred = matches!(due.stands, Some((Verdict::Transferred, _)));
     match observation {
@@ -98,7 +98,7 @@ pub fn judge(due: &Due, observation: Observation, config: Option<&ApprovalConfig
 }
 
 /// Whether a verdict by `rule` may cost this character's account a session now.
-pub fn may_cost_a_session(due: &Due, rule: Rule, gate: Gate, grace: Duration, now: OffsetDateTime) -> bool {
+pub(crate) fn may_cost_a_session(due: &Due, rule: Rule, gate: Gate, grace: Duration, now: OffsetDateTime) -> bool {
     if rule.allows() || (gate == Gate::Primary && !due.is_primary) {
         return false;
     }
@@ -111,7 +111,7 @@ pub fn may_cost_a_session(due: &Due, rule: Rule, gate: Gate, grace: Duration, no
 
 /// How an organisation changed; the `type` label of `battlescope_character_org_changes_total`. `None`: it did not, or
 /// nothing was known before.
-pub fn change(known: Option<Organisation>, now: Option<Organisation>) -> Option<&'static str> {
+pub(crate) fn change(known: Option<Organisation>, now: Option<Organisation>) -> Option<&'static str> {
     let (known, now) = known.zip(now)?;
     match (known.corporation != now.corporation, known.alliance != now.alliance) {
         (true, true) => Some("both"),

@@ -13,7 +13,7 @@ use crate::{revoke, run::Run};
 
 /// Candidates and changes met so far. Only candidates with a live session are kept.
 #[derive(Debug, Default)]
-pub struct Preview {
+pub(crate) struct Preview {
     /// Verdicts that would cost a session.
     pub candidates: RefCell<Vec<Candidate>>,
     /// Characters whose organisation would be written.
@@ -22,7 +22,7 @@ pub struct Preview {
 
 impl Preview {
     /// Adds a batch.
-    pub fn add(&self, candidates: &[Candidate], changes: usize) {
+    pub(crate) fn add(&self, candidates: &[Candidate], changes: usize) {
         self.candidates.borrow_mut().extend(candidates.iter().filter(|c| c.live).cloned());
         self.changes.set(self.changes.get() + changes);
     }
@@ -35,7 +35,7 @@ const PRINTED: usize = 100;
 ///
 /// # Errors
 /// Redis, the database or ESI fails.
-pub async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, JobError> {
+pub(crate) async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, JobError> {
     let candidates = preview.candidates.take();
     let accounts: HashSet<AccountId> = candidates.iter().map(|c| c.account_id).collect();
     let unlisted = candidates

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 ///
 /// # Errors
 /// There is no such character (data), or a dependency fails.
-pub async fn explain(settings: &Settings, ctx: &Context, character: &str) -> Result<ExitCode, JobError> {
+pub(crate) async fn explain(settings: &Settings, ctx: &Context, character: &str) -> Result<ExitCode, JobError> {
     let stored = find(ctx, character).await?;
     let run = Run::start(ctx, settings).await?;
     tell_stored(&stored);

@@ -116,11 +116,11 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
     if let Some(reason) = esi_is_down(run).await? {
         return upstream_down(run, reason).await;
     }
-    tokens::check(run).await?;
+    let tokens = tokens::check(run).await?;
 
     let preview = Preview::default();
-    let mut scanned = (0, 0);
-    let mut capped = false;
+    let (mut scanned, mut unknown) = (0, 0);
+    let mut cut_short = None;
     for pass in [Pass::Kept, Pass::Due] {
         let sweep = Sweep::new(run, pass, &preview);
         if pass == Pass::Due {
@@ -128,19 +128,25 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         }
         let sizer = Sizer::new(run.settings.batch_size, run.settings.esi.concurrency, run.settings.delay);
         let end = batches::run(ctx, sizer, &sweep).await?;
-        scanned = (scanned.0 + sweep.scanned.get(), scanned.1 + sweep.unknown.get());
-        capped |= sweep.capped.get();
-        match sweep.cut.into_inner() {
-            _ if end == End::Stopped => return stopped(run).await,
+        scanned += sweep.scanned.get();
+        unknown += sweep.unknown.get();
+        if ctx.stop.is_stopped() {
+            return stopped(run).await;
+        }
+        cut_short = match sweep.cut.take() {
             Some(Cut::Down(reason)) => return upstream_down(run, reason).await,
-            Some(Cut::Budget) => return unfinished(run, "the error budget of ESI was spent").await,
-            None if end == End::OutOfTime => return unfinished(run, "MAX_RUNTIME is over").await,
-            None => {}
+            Some(Cut::Budget) => Some("the error budget of ESI was spent"),
+            None if end == End::OutOfTime => Some("MAX_RUNTIME is over"),
+            None if sweep.capped.get() => Some("MAX_CHARACTERS_PER_RUN is reached"),
+            None => None,
+        };
+        if cut_short.is_some() {
+            break;
         }
     }
-    let (scanned, unknown) = scanned;
     if unknown as f64 > scanned as f64 * run.settings.max_unknown_ratio {
-        let reason = format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {}", run.settings.max_unknown_ratio);
+        let ratio = run.settings.max_unknown_ratio;
+        let reason = format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
         return upstream_down(run, reason).await;
     }
     if ctx.run.dry_run {
@@ -151,17 +157,19 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         Ended::Down(reason) => return upstream_down(run, reason).await,
         Ended::Unfinished if ctx.stop.is_stopped() => return stopped(run).await,
         Ended::Unfinished => {
-            let mut report = Report::new(Ending::Done);
-            report.note = Some("some sessions could not be confirmed and stay until the next run".to_owned());
-            report
+            cut_short = cut_short.or(Some("some sessions could not be confirmed and stay until then"));
+            Report::new(Ending::Done)
         }
-        Ended::Complete(_) if scanned == 0 && taken_first == 0 => Report::new(Ending::NothingToDo),
-        Ended::Complete(_) => Report::new(Ending::Done),
+        Ended::Complete if scanned + taken_first + tokens == 0 => Report::new(Ending::NothingToDo),
+        Ended::Complete => Report::new(Ending::Done),
     };
     names::repair(run).await?;
     forget_expired(run).await?;
-    if capped {
+    if let Some(why) = cut_short {
         report.remaining = remaining(run).await?;
+        if report.remaining > 0 && report.note.is_none() {
+            report.note = Some(format!("{why}; the next run goes on"));
+        }
     }
     Ok(report)
 }
@@ -181,7 +189,7 @@ async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
                 && store::sweep::kept(db, terms, 0, 1).await?.0.is_empty();
             let never = (time::OffsetDateTime::UNIX_EPOCH, 0);
             Ok::<_, sqlx::Error>(
-                due && !(tokens && !store::eve_tokens::due(db, terms.part, terms.cutoff, never, 1).await?.is_empty()),
+                due && (!tokens || store::eve_tokens::due(db, terms.part, terms.cutoff, never, 1).await?.is_empty()),
             )
         })
         .await?)
@@ -221,11 +229,6 @@ async fn upstream_down(run: &Run<'_>, reason: String) -> Result<Report, JobError
 
 async fn stopped(run: &Run<'_>) -> Result<Report, JobError> {
     Ok(Report { ending: Ending::Stopped, remaining: remaining(run).await?, note: None })
-}
-
-async fn unfinished(run: &Run<'_>, why: &str) -> Result<Report, JobError> {
-    let note = format!("{why}: the rest is due in the next run, no session was taken");
-    Ok(Report { ending: Ending::Done, remaining: remaining(run).await?, note: Some(note) })
 }
 
 fn held(trip: &breaker::Trip) -> Report {

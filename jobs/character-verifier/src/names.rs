@@ -17,7 +17,7 @@ const REPAIRS: usize = 10;
 const PAGE: i64 = 500;
 
 /// Learns the names of organisations not met yet, in one call.
-pub async fn learn(run: &Run<'_>, organisations: impl Iterator<Item = Organisation>) {
+pub(crate) async fn learn(run: &Run<'_>, organisations: impl Iterator<Item = Organisation>) {
     let mut ids: Vec<i64> =
         organisations.flat_map(|o| [Some(o.corporation.0), o.alliance.map(|id| id.0)]).flatten().collect();
     ids.sort_unstable();
@@ -34,7 +34,7 @@ pub async fn learn(run: &Run<'_>, organisations: impl Iterator<Item = Organisati
 }
 
 /// The names of an organisation, as far as they were learnt.
-pub fn of(run: &Run<'_>, organisation: Organisation) -> (Option<String>, Option<String>) {
+pub(crate) fn of(run: &Run<'_>, organisation: Organisation) -> (Option<String>, Option<String>) {
     let mut names = run.names.borrow_mut();
     (names.get(&organisation.corporation.0), organisation.alliance.and_then(|id| names.get(&id.0)))
 }
@@ -43,7 +43,7 @@ pub fn of(run: &Run<'_>, organisation: Organisation) -> (Option<String>, Option<
 ///
 /// # Errors
 /// The database fails.
-pub async fn repair(run: &Run<'_>) -> Result<(), JobError> {
+pub(crate) async fn repair(run: &Run<'_>) -> Result<(), JobError> {
     let mut after = 0;
     for _ in 0..REPAIRS {
         if !run.ctx.budget.working() {
@@ -60,7 +60,7 @@ pub async fn repair(run: &Run<'_>) -> Result<(), JobError> {
         }
         run.ctx
             .checkpoint("repair names", async |db, delta| {
-                let repaired = eve_names::fill(db, after, last, &names).await?;
+                let repaired = eve_names::fill(db, after, last, names.into_iter().collect()).await?;
                 delta.detail("names_repaired", repaired);
                 Ok::<_, sqlx::Error>(())
             })

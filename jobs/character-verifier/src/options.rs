@@ -15,7 +15,7 @@ use url::Url;
 const REQUESTS_PER_SECOND: u32 = 100;
 
 /// Secrets beyond the runner's.
-pub const SECRETS: &[SecretSpec] = &[
+pub(crate) const SECRETS: &[SecretSpec] = &[
     SecretSpec {
         name: "ENCRYPTION_KEY",
         help: "AES-256 key of stored refresh tokens, 64 hexadecimal characters",
@@ -138,7 +138,7 @@ pub struct Caps {
 }
 
 /// Checks everything at once.
-pub fn validate(options: &Options, setup: &Setup, problems: &mut Problems) -> Option<Settings> {
+pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems) -> Option<Settings> {
     let before = problems.lines().len();
     let key = setup.secrets.get("ENCRYPTION_KEY").and_then(|text| match Key::from_hex(text) {
         Ok(key) => Some(key),

@@ -36,9 +36,9 @@ const LIVE_PAGE: i64 = 1000;
 
 /// How the revocation ended.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Ended {
-    /// Every candidate was dealt with; so many sessions went.
-    Complete(u64),
+pub(crate) enum Ended {
+    /// Every candidate was dealt with.
+    Complete,
     /// The circuit breaker opened; this many verdicts are held.
     Held(Trip),
     /// Time, budget or a stop ended it; the rest stays for the next run.
@@ -61,7 +61,7 @@ enum Answer {
 ///
 /// # Errors
 /// Redis or the database fails, or ESI refuses this client.
-pub async fn revoke(run: &Run<'_>) -> Result<Ended, JobError> {
+pub(crate) async fn revoke(run: &Run<'_>) -> Result<Ended, JobError> {
     mark_newly_denied(run).await?;
     if let Some(trip) = breaker_opens(run).await? {
         let part = run.terms.part;
@@ -134,7 +134,7 @@ async fn breaker_opens(run: &Run<'_>) -> Result<Option<Trip>, JobError> {
 ///
 /// # Errors
 /// Redis or the database fails.
-pub async fn judge(run: &Run<'_>, accounts: u64, unlisted: u64) -> Result<Option<Trip>, JobError> {
+pub(crate) async fn judge(run: &Run<'_>, accounts: u64, unlisted: u64) -> Result<Option<Trip>, JobError> {
     let caps = run.settings.caps;
     let live = match breaker::enough_live(caps, accounts) {
         Some(enough) if unlisted == 0 => live_accounts(run, enough).await?,
@@ -172,21 +172,21 @@ async fn live_accounts(run: &Run<'_>, enough: u64) -> Result<u64, JobError> {
 }
 
 async fn confirm_and_take(run: &Run<'_>) -> Result<Ended, JobError> {
-    let (mut after, mut taken, mut unfinished) = (0, 0, false);
+    let (mut after, mut unfinished) = (0, false);
     loop {
         if run.ctx.stop.is_stopped() || tokio::time::Instant::now() >= run.ctx.budget.ends_at() {
             return Ok(Ended::Unfinished);
         }
         let page = page(run, true, after, PAGE).await?;
         let Some(last) = page.last() else {
-            return Ok(if unfinished { Ended::Unfinished } else { Ended::Complete(taken) });
+            return Ok(if unfinished { Ended::Unfinished } else { Ended::Complete });
         };
         after = last.eve_id.0;
         match confirm(run, page).await? {
             Ok(answers) => {
                 unfinished |= answers.iter().any(|answer| matches!(answer, Answer::Unavailable));
                 decide_about(run, answers).await?;
-                taken += take::pending(run).await?;
+                take::pending(run).await?;
             }
             Err(Interrupted::Unfinished) => return Ok(Ended::Unfinished),
             Err(Interrupted::Down(reason)) => return Ok(Ended::Down(reason)),

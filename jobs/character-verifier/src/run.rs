@@ -20,7 +20,7 @@ use crate::options::Settings;
 const NAMES: usize = 10_000;
 
 /// The run's clients, lists and terms.
-pub struct Run<'a> {
+pub(crate) struct Run<'a> {
     /// The runner's side: database, budget, checkpoints.
     pub ctx: &'a Context,
     /// What operators set.
@@ -42,7 +42,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The database fails, or no brand has lists.
-    pub async fn start(ctx: &'a Context, settings: &'a Settings) -> Result<Self, JobError> {
+    pub(crate) async fn start(ctx: &'a Context, settings: &'a Settings) -> Result<Self, JobError> {
         let lists = ctx.db.transaction("read auth_config", async |db| store::auth_config::all(db).await).await?;
         if lists.is_empty() {
             return Err(JobError::config(
@@ -67,7 +67,7 @@ impl<'a> Run<'a> {
     }
 
     /// Hands what the ESI client has counted to the next checkpoint.
-    pub fn collect_counts(&self) {
+    pub(crate) fn collect_counts(&self) {
         self.ctx.note_counters(|delta| add_counts(&self.esi, delta));
     }
 
@@ -75,7 +75,7 @@ impl<'a> Run<'a> {
     ///
     /// # Errors
     /// The database fails.
-    pub async fn gauges(&self) -> Result<(), JobError> {
+    pub(crate) async fn gauges(&self) -> Result<(), JobError> {
         let (oldest, held) = self
             .ctx
             .db
@@ -90,13 +90,13 @@ impl<'a> Run<'a> {
 }
 
 /// The client towards ESI; dry runs write nothing to Redis.
-pub fn client(ctx: &Context, settings: &Settings) -> Esi {
+pub(crate) fn client(ctx: &Context, settings: &Settings) -> Esi {
     let shared = esi::Shared { conn: ctx.redis.clone(), read_only: ctx.run.dry_run };
     Esi::new(settings.esi.clone(), ctx.clock.clone(), ctx.stop.clone(), shared)
 }
 
 /// The run's part of the accounts.
-pub fn part(ctx: &Context) -> Part {
+pub(crate) fn part(ctx: &Context) -> Part {
     Part { index: ctx.run.shard.index.into(), count: i32::try_from(ctx.run.shard.count).unwrap_or(i32::MAX) }
 }
 

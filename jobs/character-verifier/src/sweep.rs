@@ -32,7 +32,7 @@ const FAILURES_THAT_MEAN_DOWN: u32 = 3;
 
 /// What a sweep goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Pass {
+pub(crate) enum Pass {
     /// Candidates that earlier runs left, though not due.
     Kept,
     /// Everything that is due.
@@ -41,7 +41,7 @@ pub enum Pass {
 
 /// Why a sweep ended before its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Cut {
+pub(crate) enum Cut {
     /// ESI is down.
     Down(String),
     /// The error budget is spent.
@@ -49,7 +49,7 @@ pub enum Cut {
 }
 
 /// One pass over the characters.
-pub struct Sweep<'a> {
+pub(crate) struct Sweep<'a> {
     run: &'a Run<'a>,
     pass: Pass,
     at: Cell<Place>,
@@ -67,13 +67,13 @@ pub struct Sweep<'a> {
 }
 
 /// A page read from the database.
-pub struct Page {
+pub(crate) struct Page {
     due: Vec<Due>,
     read_at: OffsetDateTime,
 }
 
 /// A page with what is made of it.
-pub struct Judged {
+pub(crate) struct Judged {
     rows: Vec<Row>,
     bad: Vec<(i64, &'static str)>,
     read_at: OffsetDateTime,
@@ -91,7 +91,7 @@ struct Row {
 
 impl<'a> Sweep<'a> {
     /// A pass from its start.
-    pub fn new(run: &'a Run<'a>, pass: Pass, preview: &'a Preview) -> Self {
+    pub(crate) fn new(run: &'a Run<'a>, pass: Pass, preview: &'a Preview) -> Self {
         Self {
             run,
             pass,
@@ -212,7 +212,7 @@ fn probe(gate: Gate, due: &Due, observed_at: OffsetDateTime) -> Probe {
 }
 
 /// The database's time as sessions keep it.
-pub fn millis(at: OffsetDateTime) -> EpochMillis {
+pub(crate) fn millis(at: OffsetDateTime) -> EpochMillis {
     EpochMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }
 

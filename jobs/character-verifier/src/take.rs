@@ -18,7 +18,7 @@ const PAGE: i64 = 200;
 ///
 /// # Errors
 /// Redis or the database fails; the decisions stay.
-pub async fn pending(run: &Run<'_>) -> Result<u64, JobError> {
+pub(crate) async fn pending(run: &Run<'_>) -> Result<u64, JobError> {
     let mut taken = 0;
     while !run.ctx.stop.is_stopped() {
         let pending = run

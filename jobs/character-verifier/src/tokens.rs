@@ -31,7 +31,7 @@ const FAILURES_THAT_MEAN_DOWN: u32 = 3;
 ///
 /// # Errors
 /// The key does not fit (configuration), or the database fails.
-pub async fn check_key(run: &Run<'_>) -> Result<(), JobError> {
+pub(crate) async fn check_key(run: &Run<'_>) -> Result<(), JobError> {
     let sealed = run.ctx.db.transaction("read sample tokens", async |db| eve_tokens::sample(db, SAMPLE).await).await?;
     if sealed.len() > 1 && sealed.iter().all(|sealed| run.settings.key.open(sealed).is_err()) {
         return Err(JobError::config(format!(
@@ -46,7 +46,7 @@ pub async fn check_key(run: &Run<'_>) -> Result<(), JobError> {
 ///
 /// # Errors
 /// The SSO refuses the application (configuration), or Redis or the database fails.
-pub async fn check(run: &Run<'_>) -> Result<u64, JobError> {
+pub(crate) async fn check(run: &Run<'_>) -> Result<u64, JobError> {
     if run.settings.token_checks == 0 || run.settings.esi.client.is_none() || run.ctx.run.dry_run {
         return Ok(0);
     }

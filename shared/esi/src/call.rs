@@ -217,7 +217,7 @@ impl Esi {
         let others = self.settings.concurrency.saturating_sub(self.slots.available_permits() + 1);
         let others = u32::try_from(others).unwrap_or(u32::MAX);
         let notice = self.limits().note(request.route, status, &headers, others, Instant::now());
-        
+        self.board.put_up(request.route, &notice).await;
         let Ok(body) = timeout_at(deadline, read_body(response)).await else {
             end(Outcome::TIMEOUT);
             return Err(Failure::Final(self.out_of_time(deadline)));

@@ -14,6 +14,9 @@ use tokio::time::Instant;
 
 use crate::{Context, JobError};
 
+#[cfg(test)]
+mod tests;
+
 /// A checkpoint should take this long.
 const TARGET: Duration = Duration::from_secs(1);
 /// How long a checkpoint in hand may go on once the work must end; then it is rolled back.
@@ -135,9 +138,10 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
             biased;
             end = &mut quit => {
                 if !checkpoint.is_terminated() {
-                    match tokio::time::timeout(PATIENCE, checkpoint.as_mut()).await {
-                        Ok(written) => drop(written?),
-                        Err(_) => tracing::warn!("a checkpoint took too long to finish and is rolled back"),
+                    if let Ok(written) = tokio::time::timeout(PATIENCE, checkpoint.as_mut()).await {
+                        written?;
+                    } else {
+                        tracing::warn!("a checkpoint took too long to finish and is rolled back");
                     }
                 }
                 return Ok(end);

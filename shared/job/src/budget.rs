@@ -44,7 +44,7 @@ impl Budget {
 }
 
 fn reserve(max_runtime: Duration) -> Duration {
-    (max_runtime / 10).clamp(Duration::from_secs(5), Duration::from_secs(60))
+    (max_runtime / 10).clamp(Duration::from_secs(5), Duration::from_mins(1))
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use crate::{
     Common, Job, JobError, Outcome, Output, Setup, check, lease_guard::Part, options, process,
     push::Reporter,
     run::{self, context},
-    screen,
     setup::Settings,
     status,
 };
@@ -23,7 +22,7 @@ pub fn main<J: Job>() -> std::process::ExitCode {
 
 async fn live<J: Job>(stop: &Stop) -> ExitCode {
     let mut problems = Problems::default();
-    let matches = match config::parse(command::<J>(), std::env::args_os(), process::env, &mut problems) {
+    let matches = match config::parse(&command::<J>(), std::env::args_os(), process::env, &mut problems) {
         Ok(matches) => matches,
         Err(error) => return process::usage(&error),
     };
@@ -60,7 +59,7 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
         return exit(own::<J>(&setup, &settings, &prepared, command, stop).await);
     }
     let outcome = Box::pin(run::run::<J>(&asked.options, &setup, &settings, &prepared, stop)).await;
-    tell(&outcome, setup.common.output)
+    outcome.tell(setup.common.output)
 }
 
 /// What the command line asks for.
@@ -100,6 +99,7 @@ pub fn command<J: Job>() -> Command {
     let command = Common::augment_args(command).next_help_heading(None::<&str>);
     let limit = clap::Arg::new("limit")
         .long("limit")
+        .env("STATUS_LIMIT")
         .value_name("N")
         .default_value("10")
         .value_parser(value_parser!(u16).range(1..=1000))
@@ -140,17 +140,7 @@ async fn refused<J: Job>(setup: &Setup, settings: &Settings, problems: &Problems
     if !problems.lines().iter().any(|line| line.starts_with("DRY_RUN:")) {
         Reporter::new(J::NAME, setup, settings).failed_early(&outcome, setup.clock.now()).await;
     }
-    tell(&outcome, setup.common.output)
-}
-
-fn tell(outcome: &Outcome, output: Output) -> ExitCode {
-    match output {
-        Output::Json => screen::line(&outcome.to_json().to_string()),
-        Output::Text if screen::is_terminal() => screen::line(&outcome.to_text()),
-        Output::Text => {}
-    }
-    outcome.log();
-    outcome.exit
+    outcome.tell(setup.common.output)
 }
 
 /// Whatever else is wrong with the configuration must not keep anybody from looking.

@@ -71,7 +71,7 @@ pub struct Common {
     #[arg(long, env, value_enum)]
     pub run_trigger: Option<Trigger>,
     /// How results on standard output look
-    #[arg(long, default_value = "text", value_enum)]
+    #[arg(long, env, default_value = "text", value_enum)]
     pub output: Output,
 }
 

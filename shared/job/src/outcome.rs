@@ -7,7 +7,7 @@ use identity::codes::ExitCode;
 use serde::Serialize;
 use store::ledger::Tally;
 
-use crate::JobError;
+use crate::{JobError, Output, screen};
 
 /// How a job's `run` ended, as the job sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,8 +125,8 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Before anything happened.
-    pub(crate) fn blank(job: &'static str, run_id: &str, dry_run: bool) -> Self {
+    /// Of a run in which nothing happened yet: done.
+    pub fn blank(job: &'static str, run_id: &str, dry_run: bool) -> Self {
         Self {
             job,
             run_id: run_id.to_owned(),
@@ -144,7 +144,7 @@ impl Outcome {
 
     /// Takes over what the job says; the one table from endings to exit codes.
     #[must_use]
-    pub(crate) fn reported(self, report: Result<Report, JobError>) -> Self {
+    pub fn reported(self, report: Result<Report, JobError>) -> Self {
         match report {
             Ok(Report { ending, remaining, note }) => {
                 let exit = match ending {
@@ -199,8 +199,18 @@ impl Outcome {
         lines.join("\n")
     }
 
-    /// The last log line.
-    pub(crate) fn log(&self) {
+    /// Tells the outcome: to tools and people on standard output, and as the last log line. Returns the exit code.
+    pub fn tell(&self, output: Output) -> ExitCode {
+        match output {
+            Output::Json => screen::line(&self.to_json().to_string()),
+            Output::Text if screen::is_terminal() => screen::line(&self.to_text()),
+            Output::Text => {}
+        }
+        self.log();
+        self.exit
+    }
+
+    fn log(&self) {
         let details = (!self.details.is_empty()).then(|| serde_json::json!(self.details).to_string());
         macro_rules! finished {
             ($level:expr) => {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use identity::codes::ExitCode;
-use runtime::{Stop, config::Problems, telemetry::LogFormat};
+use runtime::{Clock, Random, Stop, config::Problems, telemetry::LogFormat};
 
 /// The git revision, where the build knew it.
 pub(crate) const REVISION: Option<&str> = option_env!("ROLLCALL_REVISION");
@@ -18,6 +18,12 @@ pub fn version() -> &'static str {
         None => env!("CARGO_PKG_VERSION").to_owned(),
     });
     &VERSION
+}
+
+/// An id for a run that was given none: a UUIDv7.
+pub fn new_run_id(clock: &Clock, random: &Random) -> String {
+    let millis = u64::try_from(clock.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
+    uuid::Builder::from_unix_timestamp_millis(millis, &random.bytes()).into_uuid().to_string()
 }
 
 /// Runs a process's whole life on one task. SIGTERM and SIGINT ask it to stop; a second one ends it at once.

@@ -9,7 +9,7 @@ use runtime::{
 use sqlx::postgres::PgConnectOptions;
 use time::OffsetDateTime;
 
-use crate::{Common, Output};
+use crate::{Common, Output, process::new_run_id};
 
 /// One of the disjoint parts into which a job's work is split.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Setup {
         let common = &self.common;
         let given = |value: &Option<String>| value.clone().filter(|value| !value.trim().is_empty());
         let job_name = given(&common.job_name);
-        let run_id = given(&common.run_id).unwrap_or_else(|| self.new_run_id());
+        let run_id = given(&common.run_id).unwrap_or_else(|| new_run_id(&self.clock, &self.random));
         if run_id.len() > 128 || !run_id.chars().all(|c| c.is_ascii_graphic()) {
             problems.add("RUN_ID", "give up to 128 letters, digits and signs, without blanks");
         }
@@ -141,12 +141,6 @@ impl Setup {
             redis: redis.cloned(),
             pusher,
         }
-    }
-
-    // A UUIDv7 from the injected clock and randomness.
-    fn new_run_id(&self) -> String {
-        let millis = u64::try_from(self.clock.now().unix_timestamp_nanos() / 1_000_000).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &self.random.bytes()).into_uuid().to_string()
     }
 }
 

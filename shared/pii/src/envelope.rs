@@ -44,6 +44,9 @@ impl Key {
     }
 
     /// Encrypts `plaintext` under a fresh nonce.
+    ///
+    /// # Panics
+    /// Never: AES-GCM refuses only texts beyond 64 GiB.
     pub fn seal(&self, random: &Random, plaintext: &str) -> String {
         let nonce: [u8; NONCE_BYTES] = random.bytes();
         let sealed = self

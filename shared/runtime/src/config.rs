@@ -109,24 +109,23 @@ fn read_file(path: &Path) -> Result<String, String> {
 /// are all collected into `problems` and read as if they were not set. A variable that is set but blank counts as not
 /// set, since that is what an optional key of a ConfigMap gives.
 pub fn parse(
-    command: Command,
+    command: &Command,
     arguments: impl IntoIterator<Item = OsString>,
     env: impl Fn(&str) -> Option<String>,
     problems: &mut Problems,
 ) -> Result<ArgMatches, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let variables = variables(&command);
-    let blind = |command: Command, blind: &[String]| without_env(command, blind);
+    let variables = variables(command);
     let all: Vec<String> = variables.keys().cloned().collect();
-    blind(command.clone(), &all).try_get_matches_from(arguments.clone())?;
+    without_env(command.clone(), &all).try_get_matches_from(arguments.clone())?;
 
     let mut unread: Vec<String> =
         variables.iter().filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty())).map(|(id, _)| id.clone()).collect();
     loop {
-        match blind(command.clone(), &unread).try_get_matches_from(arguments.clone()) {
+        match without_env(command.clone(), &unread).try_get_matches_from(arguments.clone()) {
             Ok(matches) => return Ok(matches),
             Err(error) => {
-                let Some(id) = culprit(&error, &command, &unread) else { return Err(error) };
+                let Some(id) = culprit(&error, command, &unread) else { return Err(error) };
                 problems.add(&variables[&id], reason(&error));
                 unread.push(id);
             }
@@ -198,7 +197,7 @@ mod tests {
     #[test]
     fn a_wrong_command_line_is_told_by_clap() {
         let mut problems = Problems::default();
-        let error = parse(command(), ["probe".into(), "--size=huge".into()], |_| None, &mut problems).unwrap_err();
+        let error = parse(&command(), ["probe".into(), "--size=huge".into()], |_| None, &mut problems).unwrap_err();
         assert_eq!(error.kind(), clap::error::ErrorKind::ValueValidation);
         assert!(problems.is_empty());
     }

@@ -12,6 +12,7 @@ use crate::{Result, sweep::organisation};
 
 /// What is stored of an EVE character and its account.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that people read, not states")]
 pub struct Stored {
     /// Its id in EVE Online.
     pub eve_id: EveCharacterId,
@@ -57,6 +58,7 @@ pub struct Stored {
     pub token_revoked: bool,
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "a row as the statement gives it")]
 struct Row {
     eve_id: i64,
     character_id: Uuid,

@@ -1,7 +1,5 @@
 //! Names of organisations that could not be resolved when they were needed.
 
-use std::collections::HashMap;
-
 use sqlx::{PgConnection, query};
 
 use crate::Result;
@@ -32,9 +30,8 @@ pub async fn missing(db: &mut PgConnection, after: i64, limit: i64) -> Result<(V
 }
 
 /// Fills in names, at the characters after `after` up to `last`, where they are still missing.
-pub async fn fill(db: &mut PgConnection, after: i64, last: i64, names: &HashMap<i64, String>) -> Result<u64> {
-    let ids: Vec<i64> = names.keys().copied().collect();
-    let texts: Vec<String> = ids.iter().map(|id| names[id].clone()).collect();
+pub async fn fill(db: &mut PgConnection, after: i64, last: i64, names: Vec<(i64, String)>) -> Result<u64> {
+    let (ids, texts): (Vec<i64>, Vec<String>) = names.into_iter().unzip();
     let done = query!(
         "/* eve_names::fill */
          WITH n AS (SELECT * FROM unnest($3::bigint[], $4::text[]) AS n (id, name))

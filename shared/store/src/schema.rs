@@ -2,7 +2,10 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use sqlx::{PgConnection, migrate::Migrator};
+use sqlx::{
+    PgConnection,
+    migrate::{MigrateError, Migrator},
+};
 use time::OffsetDateTime;
 
 /// The migrations that are built in.
@@ -88,10 +91,10 @@ impl Fit {
     }
 }
 
-struct Applied {
+struct Installed {
     description: String,
     checksum: Vec<u8>,
-    installed_on: OffsetDateTime,
+    at: OffsetDateTime,
 }
 
 /// All versions, built in or applied, ascending. A database without the table of versions has none applied.
@@ -111,13 +114,13 @@ pub async fn versions(tx: &mut PgConnection) -> Result<Vec<Version>, sqlx::Error
         let version = Version {
             version: migration.version,
             description: migration.description.to_string(),
-            applied_at: found.map(|found| found.installed_on),
+            applied_at: found.map(|found| found.at),
             state,
         };
         versions.insert(version.version, version);
     }
     for (version, found) in applied {
-        let applied_at = Some(found.installed_on);
+        let applied_at = Some(found.at);
         versions.insert(
             version,
             Version { version, description: found.description, applied_at, state: State::Unknown },
@@ -127,7 +130,7 @@ pub async fn versions(tx: &mut PgConnection) -> Result<Vec<Version>, sqlx::Error
 }
 
 // Not checked at compile time: the table belongs to sqlx, which makes it with the first migration.
-async fn applied(tx: &mut PgConnection) -> Result<BTreeMap<i64, Applied>, sqlx::Error> {
+async fn applied(tx: &mut PgConnection) -> Result<BTreeMap<i64, Installed>, sqlx::Error> {
     let exists: bool = sqlx::query_scalar(
         "-- schema::applied: is there a table of versions
         SELECT to_regclass('_sqlx_migrations') IS NOT NULL",
@@ -145,22 +148,48 @@ async fn applied(tx: &mut PgConnection) -> Result<BTreeMap<i64, Applied>, sqlx::
     .await?;
     Ok(rows
         .into_iter()
-        .map(|(version, description, checksum, installed_on)| (version, Applied { description, checksum, installed_on }))
+        .map(|(version, description, checksum, at)| (version, Installed { description, checksum, at }))
         .collect())
 }
 
-/// Applies what is pending, in the transaction that `tx` is in: all of it or nothing. Waits for another process that is
-/// at it, as long as the transaction's lock time-out allows.
+/// What [`apply`] found and did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Applied {
+    /// How binary and database fitted when the lock was ours.
+    pub found: Fit,
+    /// What was applied, ascending; something only if the database was behind.
+    pub versions: Vec<Version>,
+}
+
+/// Applies what is pending, in the transaction that `tx` is in: all of it or nothing. Another process that is at it is
+/// waited for as long as the transaction's lock time-out allows; the migrations themselves wait at most 10 s for a lock,
+/// since everybody else queues up behind them.
 ///
 /// # Errors
 /// Those of the statements.
-pub async fn apply(tx: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
+pub async fn apply(tx: &mut PgConnection) -> Result<Applied, sqlx::Error> {
     sqlx::query("-- schema::apply: one at a time\nSELECT pg_advisory_xact_lock(hashtext('_sqlx_migrations'))")
         .execute(&mut *tx)
         .await?;
+    let versions = versions(tx).await?;
+    let found = Fit::of(&versions);
+    let Fit::Behind { .. } = found else { return Ok(Applied { found, versions: Vec::new() }) };
+    // A server that does not look would work on for a client that was stopped, and hold its locks.
+    for setting in ["SET LOCAL lock_timeout = '10s'", "SET LOCAL client_connection_check_interval = '2s'"] {
+        sqlx::query(setting).execute(&mut *tx).await?;
+    }
     // sqlx's own lock belongs to a session, which a transaction-mode pooler does not keep.
     let migrator = Migrator { migrations: Cow::Borrowed(&MIGRATIONS.migrations), locking: false, ..Migrator::DEFAULT };
-    migrator.run_direct(None, tx, false).await
+    migrator.run_direct(None, tx, false).await.map_err(statement)?;
+    Ok(Applied { found, versions: versions.into_iter().filter(|version| version.state == State::Pending).collect() })
+}
+
+/// The statement's own error, so that its meaning (a lock that was not had, a server that went away) is not lost.
+fn statement(error: MigrateError) -> sqlx::Error {
+    match error {
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => error,
+        other => other.into(),
+    }
 }
 
 #[cfg(test)]

@@ -180,24 +180,3 @@ async fn ageing_moves_every_time_stamp_and_every_approval() {
     assert_eq!(approved_before - approved(&community.sessions(alice.account_id).await[0].fields), 3_600_000);
     assert_eq!(community.marks(alice.account_id).await["*"], 6_400_000);
 }
-
-#[tokio::test]
-#[ignore = "temporary"]
-async fn million() {
-    let (db, community) = community().await;
-    let start = std::time::Instant::now();
-    community.crowd(1_000_000, |p| newcomer(format!("m{p}")).verified_minutes_ago(90)).await;
-    eprintln!("rows {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    community.fingerprint().await;
-    eprintln!("fingerprint {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    community.make_due().await;
-    eprintln!("make_due {:?}", start.elapsed());
-    drop((db, community));
-    let db = TestDb::new().await;
-    let community = Community::new(&db).await;
-    let start = std::time::Instant::now();
-    community.crowd(100_000, |p| newcomer(format!("m{p}")).verified_minutes_ago(90).session()).await;
-    eprintln!("100k with sessions {:?}", start.elapsed());
-}

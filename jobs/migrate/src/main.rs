@@ -1,0 +1,5 @@
+//! Applies the schema; see the library for its story.
+
+fn main() -> std::process::ExitCode {
+    migrate::main()
+}

@@ -1,1 +1,0 @@
-//! Rates beside the ceilings measured in the same run.

@@ -1,0 +1,3 @@
+//! `character-verifier` as it ships: what it decides, writes, takes and tells.
+
+mod selection;
