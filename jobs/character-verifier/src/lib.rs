@@ -53,7 +53,7 @@ pub enum Command {
     /// nothing and refreshes no token
     Explain {
         /// Id in EVE Online, or our character id (a UUID)
-        #[arg(long)]
+        #[arg(long, env = "EXPLAIN_CHARACTER", value_name = "ID")]
         character: String,
     },
 }

@@ -24,7 +24,7 @@ pub(crate) const SECRETS: &[SecretSpec] = &[
     SecretSpec { name: "EVE_CLIENT_SECRET", help: "Secret of the EVE SSO application", required: false },
 ];
 
-/// Flags and environment variables of the verifier.
+/// Checks where EVE characters belong and ends the sessions of those that may no longer stay.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Characters per call to ESI and per transaction, 1 to 1000 (the most ESI takes)

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, ffi::OsString, fmt, path::Path};
 
-use clap::{ArgMatches, Command, builder::Resettable, error::ContextKind};
+use clap::{ArgMatches, Command, builder::Resettable, error::{ContextKind, ErrorKind}};
 
 use crate::Secret;
 
@@ -117,7 +117,16 @@ pub fn parse(
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let variables = variables(command);
     let all: Vec<String> = variables.keys().cloned().collect();
-    without_env(command.clone(), &all).try_get_matches_from(arguments.clone())?;
+    match without_env(command.clone(), &all).try_get_matches_from(arguments.clone()) {
+        // What the command line lacks may be in the environment.
+        Ok(_) => {}
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
+        // Help comes before any value is read, so that a wrong one does not keep it away.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Err(with_env_names(command.clone()).try_get_matches_from(arguments).err().unwrap_or(error));
+        }
+        Err(error) => return Err(error),
+    }
 
     let mut unread: Vec<String> =
         variables.iter().filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty())).map(|(id, _)| id.clone()).collect();
@@ -139,6 +148,11 @@ fn variables(command: &Command) -> HashMap<String, String> {
         Some((argument.get_id().to_string(), argument.get_env()?.to_string_lossy().into_owned()))
     });
     own.chain(command.get_subcommands().flat_map(variables)).collect()
+}
+
+/// Help names the variables and shows no value of theirs.
+fn with_env_names(command: Command) -> Command {
+    command.mut_args(|argument| argument.hide_env_values(true)).mut_subcommands(with_env_names)
 }
 
 fn without_env(command: Command, ids: &[String]) -> Command {

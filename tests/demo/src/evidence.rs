@@ -1,6 +1,6 @@
 //! What a run left behind: who lost a session, who is held, how many live sessions there are.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use harness::TestDb;
 use sqlx::FromRow;
@@ -95,15 +95,16 @@ pub(crate) async fn live_sessions(db: &TestDb) -> usize {
     // The key of a session ends in a SHA-256 in hex.
     let pattern = format!("sess:{{*}}:{}", "?".repeat(64));
     let mut redis = db.redis();
-    let (mut cursor, mut count) = (0_u64, 0);
+    // A scan may name a key twice.
+    let (mut cursor, mut found) = (0_u64, HashSet::new());
     loop {
         let mut scan = redis::cmd("SCAN");
         scan.arg(cursor).arg("MATCH").arg(&pattern).arg("COUNT").arg(1000);
         let (next, keys): (u64, Vec<String>) = scan.query_async(&mut redis).await.expect("Redis answers");
-        count += keys.len();
+        found.extend(keys);
         cursor = next;
         if cursor == 0 {
-            return count;
+            return found.len();
         }
     }
 }

@@ -1,92 +1,90 @@
-//! One run of the verifier and its screen.
+//! The runs of the verifier, each with its screen.
 
 use std::collections::BTreeMap;
 
-use harness::{Binary, Finished};
-use serde_json::Value;
+use harness::Binary;
 
 use crate::{
+    cast,
     evidence::{self, Loss, Mark, Standing},
     layout::{Screen, thousands},
     pushed,
     stage::{self, Stage},
+    summary,
 };
 
-/// Rows shown of a longer list.
-const SHOWN: usize = 6;
+/// Rows up to which a list is shown whole.
+const WHOLE: usize = 6;
+/// Rows shown of a longer one.
+const SHOWN: usize = 3;
 
-/// What is run, and who is looked at.
+/// A run, and what is told of it.
 pub(crate) struct Run {
+    /// Title of the screen.
+    pub(crate) title: &'static str,
+    /// What happens in this hour.
+    pub(crate) what_happens: &'static str,
+    /// Not an hour of its own: who lost a session is told from where they stood before the last run.
+    pub(crate) in_the_same_hour: bool,
     /// With the operator's approval of a mass invalidation.
     pub(crate) approve: bool,
-    /// The exit code that the story needs.
+    /// The exit code without which the story cannot go on.
     pub(crate) exit_code: i32,
+    /// Others who are looked at, under a heading: place, and what happened.
+    pub(crate) others: Option<(&'static str, &'static [(usize, &'static str)])>,
     /// Who is explained, by place.
     pub(crate) explain: usize,
-    /// Who else has a story, by place, and what happened.
-    pub(crate) story: &'static [(usize, &'static str)],
 }
 
 /// Plays the runs one after the other and remembers what was before.
-pub(crate) struct Hour<'a> {
+pub(crate) struct Hours<'a> {
     stage: &'a Stage,
     /// Where everybody stood before the hour began.
     before: Standing,
-    /// Where they stand since the last run.
-    now: Standing,
     mark: Mark,
     live: usize,
 }
 
-impl<'a> Hour<'a> {
+impl<'a> Hours<'a> {
     /// Before the first.
     pub(crate) async fn new(stage: &'a Stage) -> Self {
-        let now = evidence::standing(&stage.db).await;
-        let mark = evidence::mark(&stage.db).await;
-        Self { stage, before: now.clone(), now, mark, live: evidence::live_sessions(&stage.db).await }
-    }
-
-    /// The stage.
-    pub(crate) fn stage(&self) -> &'a Stage {
-        self.stage
-    }
-
-    /// The screen of a new hour.
-    pub(crate) fn begin(&mut self, title: &str, what_happens: &str) -> Screen {
-        self.before.clone_from(&self.now);
-        self.begin_again(title, what_happens)
-    }
-
-    /// The screen of another run in the same hour.
-    #[expect(clippy::unused_self, reason = "the counterpart of begin")]
-    pub(crate) fn begin_again(&self, title: &str, what_happens: &str) -> Screen {
-        let mut screen = Screen::titled(title);
-        screen.text(what_happens);
-        screen
+        Self {
+            stage,
+            before: Standing::new(),
+            mark: evidence::mark(&stage.db).await,
+            live: evidence::live_sessions(&stage.db).await,
+        }
     }
 
     /// Runs the verifier and shows what came of it.
     ///
     /// # Panics
-    /// It ended otherwise than the story says.
-    pub(crate) async fn play(&mut self, mut screen: Screen, run: &Run) {
+    /// It ended with another exit code than the story needs; the message shows what it wrote.
+    pub(crate) async fn play(&mut self, run: &Run) {
+        if !run.in_the_same_hour {
+            self.before = evidence::standing(&self.stage.db).await;
+        }
+        let mut screen = Screen::titled(run.title);
+        screen.text(run.what_happens);
+        screen.line("");
         let program = stage::program("character-verifier");
         let mut verifier = self.stage.verifier();
-        screen.line("");
         if run.approve {
             verifier = verifier.env("APPROVE_MASS_INVALIDATION", "true");
             screen.command(&format!("APPROVE_MASS_INVALIDATION=true {program}"));
         } else {
             screen.command(&program);
         }
+        screen.show();
         let finished = verifier.run().await.expect_code(run.exit_code);
-        summary(&mut screen, &finished);
+        summary::show(&mut screen, &finished);
         screen.line("");
-
-        self.now = evidence::standing(&self.stage.db).await;
         self.tell_losses(&mut screen).await;
-        self.tell_story(&mut screen, run.story).await;
-        screen.heading("The Pushgateway holds (…_total: over all runs so far; values that are not 0)");
+        if let Some((heading, others)) = run.others {
+            screen.heading(heading);
+            self.tell_others(&mut screen, others).await;
+        }
+        screen.heading("The Pushgateway holds (…_total: over all runs so far; series that are 0 left out)");
         screen.table(&pushed::interesting(&self.stage.pushgateway));
         screen.line("");
         self.ask(&mut screen, &["status", "--limit", "4"]).await;
@@ -112,44 +110,44 @@ impl<'a> Hour<'a> {
         }
         let held = evidence::held(db).await;
         if !held.is_empty() {
-            screen.heading(&format!("Held by the circuit breaker, session untouched: {}", thousands(held.len())));
+            screen.heading(&format!("Held by the circuit breaker until somebody approves: {}", thousands(held.len())));
             self.list(screen, &held);
         }
     }
 
-    /// The first of them, and how many by which rule if there are more.
+    /// All of a short list; of a longer one the first, and how many by which rule.
     fn list(&self, screen: &mut Screen, losses: &[Loss]) {
-        let rows = losses.iter().take(SHOWN).map(|loss| {
+        let shown = if losses.len() > WHOLE { SHOWN } else { WHOLE };
+        let rows = losses.iter().take(shown).map(|loss| {
             let from = self.before.get(&loss.eve_id).map_or("unknown", String::as_str);
             let way =
                 if from == loss.organisation { from.to_owned() } else { format!("{from} → {}", loss.organisation) };
             vec![loss.name.clone(), way, loss.rule.clone()]
         });
         screen.table(&rows.collect::<Vec<_>>());
-        if losses.len() > SHOWN {
+        if losses.len() > shown {
             let mut rules: BTreeMap<&str, usize> = BTreeMap::new();
             for loss in losses {
                 *rules.entry(&loss.rule).or_default() += 1;
             }
             let rules: Vec<String> = rules.iter().map(|(rule, n)| format!("{rule} {}", thousands(*n))).collect();
-            screen.line(&format!("  … and {} more; in all: {}", thousands(losses.len() - SHOWN), rules.join(", ")));
+            screen.line(&format!(
+                "  … and {} more; all by rule: {}",
+                thousands(losses.len() - shown),
+                rules.join(", ")
+            ));
         }
     }
 
-    async fn tell_story(&self, screen: &mut Screen, story: &[(usize, &str)]) {
-        if story.is_empty() {
-            return;
-        }
-        screen.heading("And these?");
+    async fn tell_others(&self, screen: &mut Screen, others: &[(usize, &str)]) {
         let mut rows = Vec::new();
-        for &(place, what) in story {
-            let eve_id = self.stage.crowd.eve_id(place);
+        for &(place, what) in others {
             let kept = self.stage.community.has_session(&self.stage.crowd.session_token(place)).await;
             rows.push(vec![
-                crate::cast::name(place),
+                cast::name(place),
                 what.to_owned(),
                 if kept { "session kept" } else { "SESSION LOST" }.to_owned(),
-                evidence::verdict(&self.stage.db, eve_id).await,
+                evidence::verdict(&self.stage.db, self.stage.crowd.eve_id(place)).await,
             ]);
         }
         screen.table(&rows);
@@ -161,28 +159,5 @@ impl<'a> Hour<'a> {
         let binary = arguments.iter().copied().fold(self.stage.verifier(), Binary::arg);
         let answer = binary.run().await.expect_code(0);
         screen.output(&answer.stdout);
-    }
-}
-
-/// From the final log line.
-fn summary(screen: &mut Screen, finished: &Finished) {
-    let last = finished.last();
-    let number = |name: &str| last[name].as_u64().map_or_else(|| "?".to_owned(), |n| n.to_string());
-    let counts =
-        ["scanned", "changed", "skipped", "failed", "remaining"].map(|name| format!("{name} {}", number(name)));
-    screen.line(&format!(
-        "outcome {}, exit code {}, {} ms: {}",
-        last["outcome"].as_str().unwrap_or("?"),
-        finished.code.map_or_else(|| "none".to_owned(), |code| code.to_string()),
-        number("duration_ms"),
-        counts.join(", "),
-    ));
-    let details: Option<Value> = last["details"].as_str().and_then(|text| serde_json::from_str(text).ok());
-    if let Some(details) = details.as_ref().and_then(Value::as_object) {
-        let details: Vec<String> = details.iter().map(|(name, value)| format!("{name} {value}")).collect();
-        screen.note(&details.join(", "));
-    }
-    if let Some(note) = last["note"].as_str() {
-        screen.note(note);
     }
 }

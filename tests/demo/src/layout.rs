@@ -1,4 +1,4 @@
-//! A screen: lines of at most 110 columns, shown at once. Colours only on a terminal.
+//! A screen: lines of at most 110 columns. Colours only on a terminal.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -10,7 +10,7 @@ const CYAN: &str = "\u{1b}[36m";
 const DIM: &str = "\u{1b}[2m";
 const RESET: &str = "\u{1b}[0m";
 
-/// Lines to be shown together.
+/// Lines to be shown.
 pub(crate) struct Screen {
     lines: Vec<String>,
     colours: bool,
@@ -73,10 +73,11 @@ impl Screen {
         }
     }
 
-    /// Writes it. A reader that has gone away (`make demo | head`) does not end the demo.
-    pub(crate) fn show(self) {
+    /// Writes what it holds and holds nothing then. A reader that has gone away (`make demo | head`) does not matter.
+    pub(crate) fn show(&mut self) {
         let mut out = io::stdout().lock();
-        let _ = out.write_all((self.lines.join("\n") + "\n").as_bytes()).and_then(|()| out.flush());
+        let _ =
+            out.write_all((std::mem::take(&mut self.lines).join("\n") + "\n").as_bytes()).and_then(|()| out.flush());
     }
 
     fn painted(&self, colour: &str, text: &str) -> String {

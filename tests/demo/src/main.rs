@@ -4,7 +4,7 @@
 //!
 //! Every number on the screen is read from what the run left behind: its final log line, the audit log, the outbox,
 //! the ledger, Redis and the Pushgateway. Nothing that the story expects is printed as if it had been found. A run that
-//! ends otherwise than the story says ends the demo with what the run wrote.
+//! ends with another exit code than the story needs ends the demo with what the run wrote.
 //!
 //! `KEEP=1` leaves everything up until Ctrl-C and prints the environment for running the binaries by hand. However the
 //! demo ends, the harness's reaper ends the servers.
@@ -16,65 +16,67 @@ mod layout;
 mod plot;
 mod pushed;
 mod stage;
+mod summary;
 
 use crate::{
-    hour::{Hour, Run},
+    hour::{Hours, Run},
     layout::{Screen, thousands},
     stage::Stage,
+};
+
+const QUIET: Run = Run {
+    title: "1 · A quiet hour",
+    what_happens: "Nobody has moved since the last check, an hour ago by the stored time stamps. The verifier asks ESI \
+                   about everybody, a thousand to a call, tries the stored SSO tokens, and has no reason to touch a \
+                   session.",
+    in_the_same_hour: false,
+    approve: false,
+    exit_code: 0,
+    others: None,
+    explain: plot::KESTREL_PILOT,
+};
+
+const MIXED: Run = Run {
+    title: "2 · An ordinary hour",
+    what_happens: "Some moved, some left, one was deleted, one was sold, one revoked the token; and of one character a \
+                   single answer of ESI is wrong. A session goes only when a second source confirms it, or the token \
+                   names a new owner.",
+    others: Some(("Neither a friendly move, nor a revoked token, nor one source alone costs a session", plot::KEEPERS)),
+    explain: plot::LEAVER,
+    ..QUIET
+};
+
+const WAR: Run = Run {
+    title: "3 · War",
+    what_happens: "The corporation Kestrel Wing leaves the Northern Accord for the Crimson Pact, with all its pilots in \
+                   one hour. That may be the truth, or a fault upstream, so the circuit breaker takes no session and \
+                   leaves it to a person.",
+    exit_code: 77,
+    others: Some(("Of whom one answer was wrong an hour ago", plot::MISTAKEN)),
+    ..QUIET
+};
+
+const APPROVAL: Run = Run {
+    title: "4 · The operator approves",
+    what_happens: "It is the truth, so an operator runs the job once with the approval. Each held verdict is looked at \
+                   again and confirmed by a second source before its session goes; a pilot who had come back meanwhile \
+                   would stay.",
+    in_the_same_hour: true,
+    approve: true,
+    ..QUIET
 };
 
 #[tokio::main]
 async fn main() {
     let stage = Stage::set_up().await;
-    let mut hour = Hour::new(&stage).await;
-    quiet(&mut hour).await;
-    mixed(&mut hour).await;
-    war(&mut hour).await;
-    peace(&mut hour).await;
+    let mut hours = Hours::new(&stage).await;
+    hours.play(&QUIET).await;
+    plot::mixed_hour(&stage);
+    hours.play(&MIXED).await;
+    plot::war(&stage);
+    hours.play(&WAR).await;
+    hours.play(&APPROVAL).await;
     close(&stage).await;
-}
-
-async fn quiet(hour: &mut Hour<'_>) {
-    let screen = hour.begin(
-        "1 · A quiet hour",
-        "Nobody has moved since the last check, an hour ago by the stored time stamps. The verifier asks ESI about \
-         everybody, a thousand to a call, tries the stored SSO tokens, and has no reason to touch a session.",
-    );
-    let run = Run { approve: false, exit_code: 0, explain: plot::KESTREL_PILOT, story: &[] };
-    hour.play(screen, &run).await;
-}
-
-async fn mixed(hour: &mut Hour<'_>) {
-    plot::mixed_hour(hour.stage());
-    let screen = hour.begin(
-        "2 · An ordinary hour",
-        "Some moved, some left, one was deleted, one was sold, one revoked the token; and of one character a single \
-         answer of ESI is wrong. A session goes only when a second source confirms, or the token names a new owner.",
-    );
-    let run = Run { approve: false, exit_code: 0, explain: plot::LEAVER, story: plot::KEEPERS };
-    hour.play(screen, &run).await;
-    plot::calm(hour.stage());
-}
-
-async fn war(hour: &mut Hour<'_>) {
-    plot::war(hour.stage());
-    let screen = hour.begin(
-        "3 · War",
-        "The corporation Kestrel Wing leaves the Northern Accord for the Crimson Pact, with all its pilots in one hour. \
-         That may be the truth or a broken upstream or list, so the circuit breaker takes no session and asks a person.",
-    );
-    let run = Run { approve: false, exit_code: 77, explain: plot::KESTREL_PILOT, story: &[] };
-    hour.play(screen, &run).await;
-}
-
-async fn peace(hour: &mut Hour<'_>) {
-    let screen = hour.begin_again(
-        "4 · The operator approves",
-        "It is the truth, so an operator runs the job once with the approval. Each held verdict is looked at again and \
-         confirmed by a second source before its session goes; a pilot who had come back meanwhile would stay.",
-    );
-    let run = Run { approve: true, exit_code: 0, explain: plot::KESTREL_PILOT, story: &[] };
-    hour.play(screen, &run).await;
 }
 
 /// What the simulated ESI thought of its client; and with `KEEP=1`, the wait for Ctrl-C.
@@ -82,14 +84,13 @@ async fn close(stage: &Stage) {
     let mut screen = Screen::titled("The end");
     let violations = stage.esi.violations();
     let requests = thousands(stage.esi.requests().len());
-    match violations.first() {
-        None => screen
-            .text(&format!("The simulated ESI and SSO took {requests} requests and saw no rule of theirs broken.")),
-        Some(first) => screen.text(&format!(
-            "The simulated ESI and SSO took {requests} requests and saw {} rules broken, first: {first}",
+    screen.text(&match violations.first() {
+        None => format!("The simulated ESI and SSO took {requests} requests and saw no rule of theirs broken."),
+        Some(first) => format!(
+            "The simulated ESI and SSO took {requests} requests and saw rules of theirs broken, {} times; first: {first}",
             thousands(violations.len())
-        )),
-    }
+        ),
+    });
     if std::env::var("KEEP").is_ok_and(|keep| keep == "1") {
         screen.text("Everything stays up until Ctrl-C. To run the binaries by hand, in another terminal:");
         screen.line("");
@@ -97,12 +98,12 @@ async fn close(stage: &Stage) {
             screen.line(&format!("export {name}={value}"));
         }
         screen.line("");
-        screen.line(&format!("{} --help", stage::program("character-verifier")));
+        screen.command(&format!("{} --help", stage::program("character-verifier")));
         screen.show();
-        // Without a handler for it the wait could not be ended anyway.
+        // Where the signal cannot be waited for, there is nothing to wait for.
         let _ = tokio::signal::ctrl_c().await;
     } else {
-        screen.text("The servers are ended and their data removed. `make demo KEEP=1` leaves them up.");
+        screen.text("The servers end now, and their data with them. make demo KEEP=1 leaves them up.");
         screen.show();
     }
 }

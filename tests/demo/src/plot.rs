@@ -16,15 +16,18 @@ const MOVER: usize = 10;
 const MOVER_OUT_OF_ALLIANCE: usize = 12;
 const REVOKER: usize = 40;
 const SOLD: usize = 1600;
-const MISTAKEN: usize = 4030;
+const MISSHOWN: usize = 4030;
 
-/// Who did something in the mixed hour and should keep the session, and what that was.
+/// Who did something in the mixed hour that is no reason to lose a session, and what that was.
 pub(crate) const KEEPERS: &[(usize, &str)] = &[
     (MOVER, "moved within the alliance"),
     (MOVER_OUT_OF_ALLIANCE, "moved to an allowed corporation"),
-    (REVOKER, "revoked the token: says nothing of membership"),
-    (MISTAKEN, "one answer shows Black Tide, the own sheet does not"),
+    (REVOKER, "revoked the SSO token"),
+    (MISSHOWN, "one source shows Black Tide, one does not"),
 ];
+
+/// The character of the wrong answer, an hour later.
+pub(crate) const MISTAKEN: &[(usize, &str)] = &[(MISSHOWN, "both sources agree again")];
 
 /// Some moved, left, were deleted, sold, revoked their token; one answer is wrong.
 pub(crate) fn mixed_hour(stage: &Stage) {
@@ -47,20 +50,16 @@ pub(crate) fn mixed_hour(stage: &Stage) {
         "a-stranger".clone_into(&mut sold.owner_hash);
     });
     let wrong = Kind::StaleOrganisation {
-        character_id: id(MISTAKEN),
+        character_id: id(MISSHOWN),
         corporation_id: BLACK_TIDE,
         alliance_id: Some(CRIMSON_PACT),
     };
     stage.esi.faults().add(Fault::on(Route::Affiliation, wrong));
 }
 
-/// The wrong answer is over.
-pub(crate) fn calm(stage: &Stage) {
-    stage.esi.faults().clear();
-}
-
-/// Kestrel Wing changes sides, and all its pilots with it.
+/// Kestrel Wing changes sides, and all its pilots with it. The wrong answer of the hour before is over.
 pub(crate) fn war(stage: &Stage) {
+    stage.esi.faults().clear();
     stage.esi.world(|world| {
         let wing = world.corporation_mut(KESTREL_WING).expect("the corporation is in the world");
         wing.alliance_id = Some(CRIMSON_PACT);

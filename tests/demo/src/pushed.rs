@@ -5,17 +5,15 @@ use harness::{Pushgateway, Sample};
 /// Labels of the group, the same in every line.
 const GROUP: [&str; 2] = ["job", "instance"];
 
-/// Metrics worth looking at after every run; all but the last three are totals over all runs.
-const INTERESTING: [&str; 9] = [
+/// Metrics worth looking at after every run; all but the last two are totals over all runs.
+const INTERESTING: [&str; 7] = [
     "battlescope_characters_verified_total",
     "battlescope_character_org_changes_total",
     "battlescope_sessions_invalidated_total",
     "rollcall_verifier_token_checks_total",
     "rollcall_verifier_confirmations_total",
-    "rollcall_esi_calls_total",
     "rollcall_verifier_held_sessions",
     "rollcall_verifier_oldest_unverified_seconds",
-    "rollcall_job_last_exit_code",
 ];
 
 /// Name with the names of its labels, and the values that are not zero.

@@ -1,11 +1,12 @@
 //! The private servers, the seeded community, and the shipped binaries with their environment.
 
 use esi_simulator::{Route, Simulator};
-use harness::{Binary, Community, Crowd, ENCRYPTION_KEY, Finished, Pushgateway, TestDb};
+use harness::{Binary, Community, Crowd, ENCRYPTION_KEY, Pushgateway, TestDb};
 
 use crate::{
     cast::{self, CORPORATIONS, PILOTS},
     layout::{Screen, thousands},
+    summary,
 };
 
 /// Seconds until the simulated answers about one character or corporation expire: hours last seconds here.
@@ -53,14 +54,14 @@ impl Stage {
             vec![
                 "ESI, SSO".to_owned(),
                 format!(
-                    "{} (characters and corporations expire after {EXPIRES_SECONDS} s, really up to a day)",
+                    "{} (sheets expire after {EXPIRES_SECONDS} s here, on the real ESI after up to a day)",
                     esi.url()
                 ),
             ],
         ]);
         screen.line("");
         screen.command(&program("migrate"));
-        screen.line(&format!("exit code 0: {}", said(&migrated)));
+        summary::show(&mut screen, &migrated);
         screen.line("");
         screen.text(&format!(
             "Seeded: {} accounts, each with an EVE character and a live session that acts as it; {} have a stored SSO \
@@ -147,10 +148,4 @@ fn environment(db: &TestDb, esi: &Simulator, pushgateway: &Pushgateway) -> Vec<(
         ("MAX_CHARACTERS_PER_RUN", "0".to_owned()),
         ("VERIFICATION_THRESHOLD_MINUTES", "0".to_owned()),
     ]
-}
-
-/// The last thing a process said, in words.
-fn said(finished: &Finished) -> String {
-    let last = finished.log.last().and_then(|line| line["message"].as_str());
-    finished.stdout.lines().last().or(last).unwrap_or("it said nothing").to_owned()
 }

@@ -38,7 +38,7 @@ is_alive() {
   if [ -d /proc/self ]; then readlink "/proc/$1/cwd" >/dev/null; else kill -0 "$1"; fi
 }
 
-exit 0
+exec 2>/dev/null
 
 # First the polite way, so that PostgreSQL gives back its shared memory; a stopped process must be woken to hear it.
 signal_inhabitants CONT

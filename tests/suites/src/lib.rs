@@ -44,7 +44,9 @@ impl Stage {
 
     /// With a Pushgateway of its own.
     pub async fn with_pushgateway() -> Self {
-        Self { pushgateway: Some(Pushgateway::start()), ..Self::new().await }
+        let mut stage = Self::new().await;
+        stage.pushgateway = Some(Pushgateway::start());
+        stage
     }
 
     /// A shipped binary that reaches everything here, with JSON logs. Its environment holds nothing else.
