@@ -21,7 +21,9 @@ pub(crate) async fn lines(settings: &Settings, ctx: &Context) -> Vec<CheckLine> 
                 "auth_config",
                 match unlisted {
                     0 => format!("{brands} brands"),
-                    _ => format!("{brands} brands, {unlisted} of them allow nobody: no session will be taken without approval"),
+                    _ => format!(
+                        "{brands} brands, {unlisted} of them allow nobody: no session will be taken without approval"
+                    ),
                 },
             ));
             lines.push(match tokens::check_key(&run).await {

@@ -31,8 +31,6 @@ pub(crate) enum Reason {
     Upstream,
     /// Its brand has no row in `auth_config`.
     NoAuthConfig,
-    /// The error budget or the time ended first.
-    Budget,
 }
 
 impl Reason {
@@ -42,7 +40,6 @@ impl Reason {
             Self::Missing => "missing",
             Self::Upstream => "upstream",
             Self::NoAuthConfig => "no_auth_config",
-            Self::Budget => "budget",
         }
     }
 }
@@ -129,7 +126,8 @@ mod tests {
 
     use super::*;
 
-    const HOME: Organisation = Organisation { corporation: CorporationId(98_000_001), alliance: Some(AllianceId(99_000_001)) };
+    const HOME: Organisation =
+        Organisation { corporation: CorporationId(98_000_001), alliance: Some(AllianceId(99_000_001)) };
     const AWAY: Organisation = Organisation { corporation: CorporationId(98_000_002), alliance: None };
     const NOW: OffsetDateTime = time::macros::datetime!(2026-11-22 12:00 UTC);
 

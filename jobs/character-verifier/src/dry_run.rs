@@ -75,6 +75,9 @@ pub(crate) async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, J
             remaining: 0,
             note: Some(format!("dry run: the circuit breaker would open: {trip}")),
         },
-        None => Report { note: Some(format!("dry run: {} accounts would lose a session", accounts.len())), ..Report::new(Ending::Done) },
+        None => Report {
+            note: Some(format!("dry run: {} accounts would lose a session", accounts.len())),
+            ..Report::new(Ending::Done)
+        },
     })
 }

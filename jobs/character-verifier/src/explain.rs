@@ -38,7 +38,9 @@ pub(crate) async fn explain(settings: &Settings, ctx: &Context, character: &str)
     };
     match (&first, observed) {
         (_, Some(organisation)) => screen::line(&format!("ESI, affiliation:  {organisation}")),
-        (Ok(answer), None) if !answer.bad.is_empty() => screen::line("ESI, affiliation:  the bulk call refuses this id"),
+        (Ok(answer), None) if !answer.bad.is_empty() => {
+            screen::line("ESI, affiliation:  the bulk call refuses this id");
+        }
         (Ok(_), None) => screen::line("ESI, affiliation:  not in the answer (unknown, not left)"),
         (Err(error), None) => screen::line(&format!("ESI, affiliation:  {error} (unknown)")),
     }
@@ -105,7 +107,8 @@ fn tell_stored(stored: &Stored) {
         Some(Organisation { corporation, alliance }) => format!(
             "stored:            corporation {corporation}{}, {}",
             name(&stored.corporation_name),
-            alliance.map_or_else(|| "no alliance".to_owned(), |id| format!("alliance {id}{}", name(&stored.alliance_name))),
+            alliance
+                .map_or_else(|| "no alliance".to_owned(), |id| format!("alliance {id}{}", name(&stored.alliance_name))),
         ),
         None => "stored:            no organisation yet".to_owned(),
     });
@@ -125,7 +128,9 @@ fn tell_stored(stored: &Stored) {
         screen::line(&format!("token:             stored, checked {}{revoked}", time(Some(checked))));
     }
     match stored.candidate.as_deref() {
-        Some("held") => screen::line("waiting:           held by the circuit breaker; APPROVE_MASS_INVALIDATION=true acts on it"),
+        Some("held") => {
+            screen::line("waiting:           held by the circuit breaker; APPROVE_MASS_INVALIDATION=true acts on it");
+        }
         Some("disputed") => screen::line("waiting:           the second source disagreed; the next answer decides"),
         Some(_) => screen::line("waiting:           found by a run that did not finish; the next one looks again"),
         None => {}
@@ -178,8 +183,12 @@ async fn tell_sessions(
         (Some(_), false, _) if settings.gate == Gate::Primary && !stored.is_primary => {
             "so:                the sessions stay: not the primary character (GATE=primary)"
         }
-        (Some(Rule::OwnerChanged), ..) | (_, false, Some(true)) => "so:                these sessions would go, unless the circuit breaker opens",
-        (_, false, Some(false)) => "so:                the sources disagree: the sessions stay until the next answer confirms",
+        (Some(Rule::OwnerChanged), ..) | (_, false, Some(true)) => {
+            "so:                these sessions would go, unless the circuit breaker opens"
+        }
+        (_, false, Some(false)) => {
+            "so:                the sources disagree: the sessions stay until the next answer confirms"
+        }
         (_, false, None) => "so:                the sessions stay until a second source confirms",
     });
     Ok(())

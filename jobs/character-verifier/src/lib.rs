@@ -13,7 +13,9 @@ mod decide;
 mod dry_run;
 mod explain;
 mod names;
+mod observe;
 mod options;
+mod plan;
 mod revoke;
 mod run;
 mod sweep;
@@ -36,10 +38,11 @@ use tracing::{info, warn};
 
 use crate::{
     dry_run::Preview,
+    observe::Cut,
     options::{Options, Settings},
     revoke::Ended,
     run::Run,
-    sweep::{Cut, Pass, Sweep},
+    sweep::{Pass, Sweep},
 };
 
 /// The job.
@@ -146,7 +149,8 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
     }
     if unknown as f64 > scanned as f64 * run.settings.max_unknown_ratio {
         let ratio = run.settings.max_unknown_ratio;
-        let reason = format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
+        let reason =
+            format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
         return upstream_down(run, reason).await;
     }
     if ctx.run.dry_run {
@@ -218,7 +222,10 @@ async fn remaining(run: &Run<'_>) -> Result<u64, JobError> {
 }
 
 async fn forget_expired(run: &Run<'_>) -> Result<(), JobError> {
-    run.ctx.checkpoint("forget expired notes", async |db, _| store::unresolvable::forget_expired(db).await).await.map(drop)
+    run.ctx
+        .checkpoint("forget expired notes", async |db, _| store::unresolvable::forget_expired(db).await)
+        .await
+        .map(drop)
 }
 
 async fn upstream_down(run: &Run<'_>, reason: String) -> Result<Report, JobError> {

@@ -24,8 +24,7 @@ use uuid::Uuid;
 
 use crate::{
     breaker::{self, Trip},
-    run::Run,
-    sweep::millis,
+    run::{Run, millis},
     take,
 };
 

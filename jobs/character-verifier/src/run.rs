@@ -7,11 +7,12 @@ use identity::{approval::ApprovalConfig, ids::BrandId};
 use job::{Context, Delta, JobError};
 use metrics::verifier as metric;
 use runtime::cache::BoundedMap;
-use sessions::Sessions;
+use sessions::{EpochMillis, Sessions};
 use store::{
     shard::Part,
     sweep::{Terms, oldest_unverified_seconds},
 };
+use time::OffsetDateTime;
 use tracing::warn;
 
 use crate::options::Settings;
@@ -109,4 +110,9 @@ fn add_counts(esi: &Esi, delta: &mut Delta) {
             delta.detail("esi_errors", count);
         }
     }
+}
+
+/// The database's time as sessions keep it.
+pub(crate) fn millis(at: OffsetDateTime) -> EpochMillis {
+    EpochMillis(i64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX))
 }

@@ -8,7 +8,7 @@ use sessions::Take;
 use store::invalidations::{self, Pending, Removed};
 use tracing::{info, warn};
 
-use crate::{run::Run, sweep::millis};
+use crate::run::{Run, millis};
 
 /// Decisions carried out together.
 const PAGE: i64 = 200;
@@ -24,7 +24,9 @@ pub(crate) async fn pending(run: &Run<'_>) -> Result<u64, JobError> {
         let pending = run
             .ctx
             .db
-            .transaction("read decided invalidations", async |db| invalidations::pending(db, run.terms.part, PAGE).await)
+            .transaction("read decided invalidations", async |db| {
+                invalidations::pending(db, run.terms.part, PAGE).await
+            })
             .await?;
         if pending.is_empty() {
             break;
@@ -40,7 +42,10 @@ async fn carry_out(run: &Run<'_>, pending: Vec<Pending>) -> Result<u64, JobError
         .map(|p| {
             Ok(Take {
                 account_id: p.account_id,
-                gate: p.gate.parse().map_err(|_| JobError::bug(format!("pending invalidation {} has an unknown gate", p.id)))?,
+                gate: p
+                    .gate
+                    .parse()
+                    .map_err(|_| JobError::bug(format!("pending invalidation {} has an unknown gate", p.id)))?,
                 character_id: p.character_id,
                 observed_at: millis(p.observed_at),
                 receipt: p.id,

@@ -14,8 +14,7 @@ pub(crate) async fn apply(database: &PgConnectOptions, limit: Duration, blank: O
     // The lock is the other process's work, which may take as long as ours.
     let limits = Limits { statement: limit, lock: limit, transaction: limit };
     let db = Database::new(database.clone(), 1);
-    let work =
-        db.transaction_within("apply the schema", limits, async |tx| store::schema::apply(tx).await);
+    let work = db.transaction_within("apply the schema", limits, async |tx| store::schema::apply(tx).await);
     let (report, applied) = match stop.or(Box::pin(work)).await {
         None => (Ok(stopped()), None),
         Some(Err(error)) => (Err(JobError::from(error)), None),

@@ -37,9 +37,9 @@ async fn live(stop: &Stop) -> ExitCode {
     let common = asked.common.clone();
     process::start_logs(common.log_format, process::env("RUST_LOG").as_deref(), &mut problems);
     let secrets = Secrets::read(SECRETS, process::env, &mut problems);
-    let database = secrets.get("DATABASE_URL").and_then(|url| {
-        runtime::db::options(url, NAME).map_err(|problem| problems.add("DATABASE_URL", problem)).ok()
-    });
+    let database = secrets
+        .get("DATABASE_URL")
+        .and_then(|url| runtime::db::options(url, NAME).map_err(|problem| problems.add("DATABASE_URL", problem)).ok());
     let database = match database {
         Some(database) if problems.is_empty() => database,
         _ => return refused(&asked, &problems),
@@ -47,9 +47,9 @@ async fn live(stop: &Stop) -> ExitCode {
     match asked.action {
         Action::Apply => apply(&asked, &database, stop).await,
         Action::Check { wait } => exit(wait::check(&database, wait, common.output, stop).await),
-        Action::Status => exit(
-            stop.or(Box::pin(status::status(&database, common.output))).await.unwrap_or(Ok(ExitCode::Stopped)),
-        ),
+        Action::Status => {
+            exit(stop.or(Box::pin(status::status(&database, common.output))).await.unwrap_or(Ok(ExitCode::Stopped)))
+        }
     }
 }
 

@@ -10,11 +10,8 @@ use runtime::{
 };
 
 /// The one secret.
-pub(crate) const SECRETS: &[SecretSpec] = &[SecretSpec {
-    name: "DATABASE_URL",
-    help: "PostgreSQL, postgres://user:password@host/database",
-    required: true,
-}];
+pub(crate) const SECRETS: &[SecretSpec] =
+    &[SecretSpec { name: "DATABASE_URL", help: "PostgreSQL, postgres://user:password@host/database", required: true }];
 
 /// What the command line asks for.
 #[derive(Debug)]

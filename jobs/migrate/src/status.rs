@@ -35,12 +35,7 @@ fn text(versions: &[Version]) -> String {
     let rows: Vec<Vec<String>> = versions
         .iter()
         .map(|version| {
-            vec![
-                version.version.to_string(),
-                version.state.name().to_owned(),
-                at(version),
-                version.description.clone(),
-            ]
+            vec![version.version.to_string(), version.state.name().to_owned(), at(version), version.description.clone()]
         })
         .collect();
     screen::table(&["VERSION", "STATE", "APPLIED (UTC)", "DESCRIPTION"], &rows)

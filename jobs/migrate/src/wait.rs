@@ -55,8 +55,8 @@ fn show(result: &Result<i64, JobError>, output: Output) {
         (Output::Json, Ok(version)) => {
             screen::line(&serde_json::json!({ "fits": true, "version": version, "error": null }).to_string());
         }
-        (Output::Json, Err(error)) => screen::line(
-            &serde_json::json!({ "fits": false, "version": null, "error": error.to_string() }).to_string(),
-        ),
+        (Output::Json, Err(error)) => {
+            screen::line(&serde_json::json!({ "fits": false, "version": null, "error": error.to_string() }).to_string())
+        }
     }
 }

@@ -69,7 +69,7 @@ impl Job for Probe {
             _ if settings.items == 0 => Ending::NothingToDo,
             _ => Ending::Done,
         };
-        let remaining = settings.items - ctx_scanned(&count);
+        let remaining = settings.items - count.next.get();
         Ok(Report { remaining, ..Report::new(ending) })
     }
 
@@ -83,10 +83,6 @@ struct Count<'a> {
     ctx: &'a Context,
     settings: &'a Settings,
     next: Cell<u64>,
-}
-
-fn ctx_scanned(count: &Count<'_>) -> u64 {
-    count.next.get()
 }
 
 impl Batch for Count<'_> {

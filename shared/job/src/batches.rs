@@ -124,7 +124,9 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
     let mut exhausted = false;
     let mut delay = Duration::ZERO;
     loop {
-        if checkpoint.is_terminated() && let Some(worked) = ready.pop_front() {
+        if checkpoint.is_terminated()
+            && let Some(worked) = ready.pop_front()
+        {
             checkpoint.set(write(batch, sizer, worked?).fuse());
         }
         if !exhausted && claim.is_terminated() && works.len() + ready.len() < sizer.in_flight {

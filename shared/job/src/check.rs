@@ -116,7 +116,11 @@ async fn redis_line(url: &Secret, lines: &mut Vec<CheckLine>) -> Option<Connecti
 async fn pushgateway(settings: &Settings, problems: &Problems) -> CheckLine {
     let Some(pusher) = &settings.pusher else {
         let wrong = problems.lines().iter().any(|line| line.starts_with("PUSHGATEWAY_URL"));
-        return if wrong { unknown("pushgateway", "PUSHGATEWAY_URL") } else { CheckLine::ok("pushgateway", "not configured") };
+        return if wrong {
+            unknown("pushgateway", "PUSHGATEWAY_URL")
+        } else {
+            CheckLine::ok("pushgateway", "not configured")
+        };
     };
     match pusher.check().await {
         Ok(()) => CheckLine::ok("pushgateway", "ready"),
@@ -131,9 +135,7 @@ fn print(lines: &[CheckLine], output: Output) {
     };
     match output {
         Output::Json => {
-            let entry = |line: &CheckLine| {
-                serde_json::json!({ "name": line.name, "ok": line.result.is_ok(), "detail": detail(line) })
-            };
+            let entry = |line: &CheckLine| serde_json::json!({ "name": line.name, "ok": line.result.is_ok(), "detail": detail(line) });
             screen::line(&lines.iter().map(entry).collect::<serde_json::Value>().to_string());
         }
         Output::Text => {

@@ -175,7 +175,8 @@ impl Context {
         let mut snapshot = Snapshot::of(&known);
         for ((metric, labels), total) in &numbers.totals {
             if let Some(counter) = known.iter().find(|counter| counter.name == metric) {
-                let values: Vec<&str> = if counter.labels.is_empty() { Vec::new() } else { labels.split(',').collect() };
+                let values: Vec<&str> =
+                    if counter.labels.is_empty() { Vec::new() } else { labels.split(',').collect() };
                 snapshot.counter(counter, &values, u64::try_from(*total).unwrap_or(0));
             }
         }

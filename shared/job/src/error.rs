@@ -69,9 +69,7 @@ impl From<DbError> for JobError {
 impl From<redis::RedisError> for JobError {
     fn from(error: redis::RedisError) -> Self {
         let code = error.code().unwrap_or_default();
-        if error.kind() == redis::ErrorKind::AuthenticationFailed
-            || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM")
-        {
+        if error.kind() == redis::ErrorKind::AuthenticationFailed || matches!(code, "NOAUTH" | "WRONGPASS" | "NOPERM") {
             return Self::config(format_args!("Redis refuses REDIS_URL: {error}"));
         }
         Self::retry(format_args!("Redis is not available: {error}"))
@@ -86,8 +84,9 @@ mod tests {
 
     #[test]
     fn the_constructor_decides_the_exit_code() {
-        let codes = [JobError::retry(""), JobError::bug(""), JobError::permanent(""), JobError::config(""), JobError::data("")]
-            .map(|error| error.exit_code() as u8);
+        let codes =
+            [JobError::retry(""), JobError::bug(""), JobError::permanent(""), JobError::config(""), JobError::data("")]
+                .map(|error| error.exit_code() as u8);
         assert_eq!(codes, [75, 70, 70, 78, 65]);
     }
 

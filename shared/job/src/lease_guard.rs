@@ -119,8 +119,7 @@ pub(crate) async fn begin(
             if let Some(busy) = busy {
                 let note = format!("run {} is at it", busy.run_id);
                 let name = OutcomeName::AlreadyRunning;
-                let closing =
-                    ledger::Closing { outcome: name.as_str(), remaining: 0, note: Some(&note), error: None };
+                let closing = ledger::Closing { outcome: name.as_str(), remaining: 0, note: Some(&note), error: None };
                 ledger::close(tx, opened.id, closing).await?;
                 counters::add(tx, slot.job, &slot.label(), &ended(name)).await?;
                 return Ok((Begin::AlreadyRunning(note), dead));

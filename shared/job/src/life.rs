@@ -8,7 +8,9 @@ use runtime::{
 };
 
 use crate::{
-    Common, Job, JobError, Outcome, Output, Setup, check, lease_guard::Part, options, process,
+    Common, Job, JobError, Outcome, Output, Setup, check,
+    lease_guard::Part,
+    options, process,
     push::Reporter,
     run::{self, context},
     setup::Settings,

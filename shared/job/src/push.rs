@@ -1,19 +1,19 @@
 //! A run's metrics on their way out: to the Pushgateway, to the textfile, or nowhere. Failing to tell never changes how
 //! a run ends.
 
-use std::{convert::Infallible, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use metrics::{
     Group, Pusher, Snapshot,
     runner::{CAPPED, DURATION, EXIT_CODE, IN_PROGRESS, LAST_RUN, LAST_SUCCESS, PUSH_FAILURES, RECORDS},
 };
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::{Context, Delta, Outcome, OutcomeName, Setup, setup::Settings};
 
-/// Longest time that a Pushgateway which hangs may cost at the end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Longest time for one push; a Pushgateway that hangs may cost two of them at the end.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// For metrics without labels.
 const NONE: &[&str] = &[];
 
@@ -40,15 +40,17 @@ impl<'a> Reporter<'a> {
         }
     }
 
-    /// Tells at once and then again and again how the run stands.
+    /// Tells at once and then again and again how the run stands, until `done`. A push under way is not cut off: it
+    /// could arrive after the one that tells the end.
     pub(crate) async fn during(
         &self,
         ctx: &Context,
         began: Instant,
         last_success: Option<OffsetDateTime>,
-    ) -> Infallible {
+        done: &Notify,
+    ) {
         if self.pusher.is_none() && self.textfile.is_none() {
-            return std::future::pending().await;
+            return;
         }
         loop {
             let mut snapshot = ctx.snapshot(self.job);
@@ -57,7 +59,9 @@ impl<'a> Reporter<'a> {
             if !self.send(&snapshot).await {
                 ctx.note_counters(failed_push);
             }
-            tokio::time::sleep(self.interval).await;
+            if tokio::time::timeout(self.interval, done.notified()).await.is_ok() {
+                return;
+            }
         }
     }
 
@@ -83,10 +87,11 @@ impl<'a> Reporter<'a> {
         for (label, n) in records {
             snapshot.gauge(&RECORDS, &[label], n as f64);
         }
-        snapshot
-            .gauge(&IN_PROGRESS, NONE, 0.0)
-            .gauge(&DURATION, NONE, outcome.duration.as_secs_f64())
-            .gauge(&CAPPED, NONE, f64::from(u8::from(outcome.name == OutcomeName::Capped)));
+        snapshot.gauge(&IN_PROGRESS, NONE, 0.0).gauge(&DURATION, NONE, outcome.duration.as_secs_f64()).gauge(
+            &CAPPED,
+            NONE,
+            f64::from(u8::from(outcome.name == OutcomeName::Capped)),
+        );
         success(&mut snapshot, last_success);
         end(&mut snapshot, outcome, ctx.clock.now());
         self.send(&snapshot).await
@@ -130,9 +135,7 @@ pub(crate) fn failed_push(delta: &mut Delta) {
 }
 
 fn end(snapshot: &mut Snapshot, outcome: &Outcome, now: OffsetDateTime) {
-    snapshot
-        .gauge(&LAST_RUN, NONE, seconds(now))
-        .gauge(&EXIT_CODE, NONE, f64::from(outcome.exit as u8));
+    snapshot.gauge(&LAST_RUN, NONE, seconds(now)).gauge(&EXIT_CODE, NONE, f64::from(outcome.exit as u8));
 }
 
 fn success(snapshot: &mut Snapshot, at: Option<OffsetDateTime>) {

@@ -8,7 +8,7 @@ use std::{
 use futures::FutureExt;
 use runtime::{Database, Stop};
 use time::OffsetDateTime;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tracing::{error, warn};
 
 use crate::{
@@ -155,20 +155,25 @@ async fn supervise<J: Job>(
         ctx.stop.stopped().await;
         tokio::time::sleep(FINISHING).await;
     };
-    tokio::select! {
-        biased;
-        result = work => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
-        error = lease_guard::keep(ctx) => Err(error),
-        () = patience => Ok(Report {
-            note: Some(format!("did not finish within {} s of being asked to stop", FINISHING.as_secs())),
-            ..Report::new(Ending::Stopped)
-        }),
-        () = tokio::time::sleep_until(ctx.budget.ends_at()) => {
-            Err(JobError::retry("MAX_RUNTIME is over and the work did not end by itself"))
-        }
-        never = reporter.during(ctx, began, last_success) => match never {},
-        never = progress::show(ctx, began) => match never {},
-    }
+    let done = Notify::new();
+    let limited = async {
+        let report = tokio::select! {
+            biased;
+            result = work => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
+            error = lease_guard::keep(ctx) => Err(error),
+            () = patience => Ok(Report {
+                note: Some(format!("did not finish within {} s of being asked to stop", FINISHING.as_secs())),
+                ..Report::new(Ending::Stopped)
+            }),
+            () = tokio::time::sleep_until(ctx.budget.ends_at()) => {
+                Err(JobError::retry("MAX_RUNTIME is over and the work did not end by itself"))
+            }
+            never = progress::show(ctx, began) => match never {},
+        };
+        done.notify_one();
+        report
+    };
+    futures::join!(limited, reporter.during(ctx, began, last_success, &done)).0
 }
 
 fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {

@@ -40,7 +40,10 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["1".to_owned(), "dönе".to_owned(), "x".to_owned()], vec!["1000".to_owned(), "a".to_owned(), String::new()]];
+        let rows = [
+            vec!["1".to_owned(), "dönе".to_owned(), "x".to_owned()],
+            vec!["1000".to_owned(), "a".to_owned(), String::new()],
+        ];
         assert_eq!(table(&["n", "how", "note"], &rows), "n     how   note\n1     dönе  x\n1000  a");
     }
 }

@@ -118,9 +118,10 @@ impl Setup {
         let database = self.secrets.get("DATABASE_URL").and_then(|url| {
             runtime::db::options(url, job).map_err(|problem| problems.add("DATABASE_URL", problem)).ok()
         });
-        let redis = self.secrets.get("REDIS_URL").filter(|url| {
-            runtime::redis::check_url(url).map_err(|problem| problems.add("REDIS_URL", problem)).is_ok()
-        });
+        let redis = self
+            .secrets
+            .get("REDIS_URL")
+            .filter(|url| runtime::redis::check_url(url).map_err(|problem| problems.add("REDIS_URL", problem)).is_ok());
         let pusher = self.secrets.get("PUSHGATEWAY_URL").and_then(|url| {
             if let Err(problem) = Pusher::check_url(url) {
                 problems.add("PUSHGATEWAY_URL", problem);
@@ -197,11 +198,9 @@ mod tests {
     fn a_shard_needs_an_index_below_the_count() {
         assert_eq!(shard_of(&["--shard-count=3", "--job-completion-index=2"]).0, Shard { index: 2, count: 3 });
         assert_eq!(shard_of(&[]).0, Shard { index: 0, count: 1 });
-        for wrong in [
-            &["--shard-count=3"][..],
-            &["--shard-count=3", "--job-completion-index=3"],
-            &["--job-completion-index=1"],
-        ] {
+        for wrong in
+            [&["--shard-count=3"][..], &["--shard-count=3", "--job-completion-index=3"], &["--job-completion-index=1"]]
+        {
             let (_, problems) = shard_of(wrong);
             assert!(problems.lines()[0].starts_with("JOB_COMPLETION_INDEX: "), "{wrong:?}: {problems}");
         }

@@ -41,7 +41,16 @@ fn json(run: &Run) -> serde_json::Value {
 
 fn text(runs: &[Run]) -> String {
     let headings = [
-        "STARTED (UTC)", "TOOK", "TRIGGER", "SHARD", "OUTCOME", "SCANNED", "CHANGED", "SKIPPED", "FAILED", "REMAINING",
+        "STARTED (UTC)",
+        "TOOK",
+        "TRIGGER",
+        "SHARD",
+        "OUTCOME",
+        "SCANNED",
+        "CHANGED",
+        "SKIPPED",
+        "FAILED",
+        "REMAINING",
         "NOTE",
     ];
     let rows: Vec<Vec<String>> = runs
@@ -119,7 +128,10 @@ mod tests {
         assert_eq!(json(&run())["outcome"], serde_json::Value::Null);
         assert_eq!(json(&run())["started_at"], "2026-11-22T10:05:00Z");
         let table = text(&[run()]);
-        assert!(table.lines().nth(1).unwrap().starts_with("2026-11-22 10:05:00  1.2s  manual   0/1    running (dry)  12"), "{table}");
+        assert!(
+            table.lines().nth(1).unwrap().starts_with("2026-11-22 10:05:00  1.2s  manual   0/1    running (dry)  12"),
+            "{table}"
+        );
     }
 
     #[test]

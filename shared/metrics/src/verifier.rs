@@ -98,7 +98,7 @@ pub static UNKNOWN: Counter = Counter {
     name: "rollcall_verifier_unknown_total",
     help: "Characters about whom nothing could be said, by reason.",
     labels: &["reason"],
-    series: &[&["missing"], &["upstream"], &["no_auth_config"], &["budget"], &["disputed"], &["unconfirmed"]],
+    series: &[&["missing"], &["upstream"], &["no_auth_config"], &["disputed"], &["unconfirmed"]],
 };
 
 /// Looks at refresh tokens, by result.

@@ -121,10 +121,8 @@ pub async fn versions(tx: &mut PgConnection) -> Result<Vec<Version>, sqlx::Error
     }
     for (version, found) in applied {
         let applied_at = Some(found.at);
-        versions.insert(
-            version,
-            Version { version, description: found.description, applied_at, state: State::Unknown },
-        );
+        versions
+            .insert(version, Version { version, description: found.description, applied_at, state: State::Unknown });
     }
     Ok(versions.into_values().collect())
 }

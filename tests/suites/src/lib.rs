@@ -112,16 +112,21 @@ impl Stage {
         });
     }
 
-    /// So many minutes pass: what is stored grows older, and so does what is kept of ESI's answers (all of it is
-    /// forgotten).
+    /// So many minutes pass: what is stored grows older, and what is kept of ESI's answers and limits comes nearer to
+    /// its end.
     pub async fn later(&self, minutes: u32) {
         self.community.age(minutes.into()).await;
         self.sim.advance(Duration::from_secs(u64::from(minutes) * 60));
         stay_out_of_downtime(&self.sim);
         let mut redis = self.db.redis();
         let keys: Vec<String> = redis::cmd("KEYS").arg("esi:*").query_async(&mut redis).await.expect("Redis answers");
-        if !keys.is_empty() {
-            let () = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.expect("Redis answers");
+        for key in keys {
+            let left: i64 = redis::cmd("PTTL").arg(&key).query_async(&mut redis).await.expect("Redis answers");
+            if left >= 0 {
+                // What is due in the past ends at once.
+                let left = left - i64::from(minutes) * 60_000;
+                let () = redis::cmd("PEXPIRE").arg(&key).arg(left).query_async(&mut redis).await.expect("Redis answers");
+            }
         }
     }
 

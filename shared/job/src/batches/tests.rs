@@ -222,10 +222,14 @@ async fn an_error_of_a_claim_is_told_after_the_batches_before_it_are_written() {
 
 #[tokio::test(start_paused = true)]
 async fn an_error_of_a_checkpoint_ends_the_loop() {
-    let fake = Fake::new(9, async |_| Ok(()), async |batch| match batch {
-        1 => Err(JobError::retry("lease lost")),
-        _ => Ok(Flow::Continue),
-    });
+    let fake = Fake::new(
+        9,
+        async |_| Ok(()),
+        async |batch| match batch {
+            1 => Err(JobError::retry("lease lost")),
+            _ => Ok(Flow::Continue),
+        },
+    );
     assert_eq!(within(run_until(never(), &sizer(2), &fake)).await, Err(JobError::retry("lease lost")));
     assert_eq!(fake.log_of("written"), [0]);
 }

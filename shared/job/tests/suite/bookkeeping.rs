@@ -70,9 +70,8 @@ async fn the_newest_runs_come_first_and_a_running_one_has_no_outcome() {
 async fn only_a_real_run_of_the_same_group_that_did_its_work_is_a_success() {
     let test = TestDb::new().await;
     let db = pooled(&test);
-    let last = async |slot| {
-        db.transaction("last success", async |tx| ledger::last_success_at(tx, slot).await).await.unwrap()
-    };
+    let last =
+        async |slot| db.transaction("last success", async |tx| ledger::last_success_at(tx, slot).await).await.unwrap();
     for (slot, dry_run, outcome) in [
         (WHOLE, true, "done"),
         (WHOLE, false, "upstream_down"),

@@ -23,7 +23,10 @@ async fn all_problems_are_told_at_once_and_no_secret_with_them() {
     assert_eq!(list.len(), wrong.len(), "{list:?}");
     for name in wrong {
         assert!(list.iter().any(|line| line.starts_with(&format!("{name}: "))), "{name}: {list:?}");
-        assert!(finished.log.iter().any(|line| message(line).starts_with(&format!("configuration: {name}: "))), "{name}");
+        assert!(
+            finished.log.iter().any(|line| message(line).starts_with(&format!("configuration: {name}: "))),
+            "{name}"
+        );
     }
     assert!(!finished.stderr.contains("hunter2") && !finished.stderr.contains("abc\""), "{finished}");
     assert_eq!((message(finished.last()), finished.last()["outcome"].as_str()), ("finished", Some("failed")));
@@ -51,7 +54,8 @@ async fn a_wrong_command_line_is_64_and_help_and_version_are_0() {
         assert_eq!(finished.stdout, "");
     }
     let help = bare().arg("--help").run().await.expect_code(0).stdout;
-    for needed in ["Counts to a number", "check", "status", "--dry-run", "DRY_RUN", "--items", "PROBE_KEY", "NAME_FILE"] {
+    for needed in ["Counts to a number", "check", "status", "--dry-run", "DRY_RUN", "--items", "PROBE_KEY", "NAME_FILE"]
+    {
         assert!(help.contains(needed), "{needed}: {help}");
     }
     assert!(bare().arg("--version").run().await.expect_code(0).stdout.starts_with("probe 0.1.0"));

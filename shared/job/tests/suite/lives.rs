@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{Fault, FaultProxy, TestDb};
 use nix::sys::signal::Signal;
 
-use crate::probe::{PATIENCE, busy, execute, expire_leases, leases, ledger, message, probe, runs};
+use crate::probe::{PATIENCE, busy, ends, execute, expire_leases, leases, ledger, message, probe, runs};
 
 #[tokio::test]
 async fn a_run_that_does_its_work_is_done() {
@@ -53,7 +53,10 @@ async fn a_second_run_ends_at_once_and_a_dry_run_may_run_beside() {
     assert_eq!((dry.last()["outcome"].as_str(), dry.last()["scanned"].as_u64()), (Some("done"), Some(10)));
     assert!(first.is_running());
     let rows: Vec<(bool, Option<String>, i64)> =
-        sqlx::query_as("SELECT dry_run, outcome, scanned FROM job_runs ORDER BY id").fetch_all(db.pool()).await.unwrap();
+        sqlx::query_as("SELECT dry_run, outcome, scanned FROM job_runs ORDER BY id")
+            .fetch_all(db.pool())
+            .await
+            .unwrap();
     assert_eq!(rows[1..], [(false, Some("already_running".into()), 0), (true, Some("done".into()), 10)]);
     assert_eq!(runs(&db, "done").await, 0);
 }
@@ -86,7 +89,7 @@ async fn a_second_signal_ends_a_run_that_hangs_and_the_next_run_closes_it_as_los
     assert!(finished.duration < Duration::from_secs(10), "{finished}");
 
     expire_leases(&db).await;
-    probe(&db).run().await.expect_code(0);
+    ends(probe(&db), 0).await;
     assert_eq!(ledger(&db).await, [(Some("lost".to_owned()), 10), (Some("done".to_owned()), 10)]);
     assert_eq!(runs(&db, "lost").await, 1);
 }
@@ -100,7 +103,7 @@ async fn a_killed_run_is_closed_by_the_next_try_of_the_same_job() {
     let early = probe(&db).env("RUN_ID", "one-job").run().await.expect_code(0);
     assert_eq!(early.last()["outcome"], "already_running");
     expire_leases(&db).await;
-    probe(&db).env("RUN_ID", "one-job").run().await.expect_code(0);
+    ends(probe(&db).env("RUN_ID", "one-job"), 0).await;
     let outcomes: Vec<_> = ledger(&db).await.into_iter().map(|(outcome, _)| outcome.unwrap()).collect();
     assert_eq!(outcomes, ["lost", "already_running", "done"]);
 }

@@ -25,8 +25,11 @@ async fn a_schema_is_up_to_date_behind_ahead_or_changed() {
     assert_eq!(fit(&test).await, Fit::Behind { pending: 1 });
     execute(&test, "INSERT INTO _sqlx_migrations VALUES (99999999999999, 'next', now(), true, '', 0)").await;
     assert_eq!(fit(&test).await, Fit::Ahead { version: 99_999_999_999_999 });
-    execute(&test, "UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = (SELECT min(version) FROM _sqlx_migrations)")
-        .await;
+    execute(
+        &test,
+        "UPDATE _sqlx_migrations SET checksum = 'x' WHERE version = (SELECT min(version) FROM _sqlx_migrations)",
+    )
+    .await;
     assert!(matches!(fit(&test).await, Fit::Changed { .. }));
 }
 

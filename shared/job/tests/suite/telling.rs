@@ -5,7 +5,7 @@ use std::time::Duration;
 use harness::{Fault, FaultProxy, Pushgateway, TestDb};
 use serde_json::Value;
 
-use crate::probe::{bare, busy, execute, probe, runs};
+use crate::probe::{bare, busy, ends, execute, probe, runs};
 
 const GROUP: (&str, &str) = ("job", "probe");
 
@@ -14,8 +14,9 @@ async fn a_run_pushes_how_it_ended_and_totals_go_on() {
     let (db, gateway) = (TestDb::new().await, Pushgateway::start());
     let probe = || probe(&db).env("PUSHGATEWAY_URL", gateway.url()).env("POD_NAMESPACE", "games");
     for expected in [1.0, 2.0] {
-        probe().run().await.expect_code(0);
-        let value = |name, label: &[(&str, &str)]| gateway.value(name, &[&[GROUP, ("namespace", "games")], label].concat());
+        ends(probe(), 0).await;
+        let value =
+            |name, label: &[(&str, &str)]| gateway.value(name, &[&[GROUP, ("namespace", "games")], label].concat());
         assert_eq!(value("rollcall_job_runs_total", &[("outcome", "done")]), Some(expected));
         assert_eq!(value("rollcall_job_runs_total", &[("outcome", "lost")]), Some(0.0));
         assert_eq!(value("rollcall_job_records", &[("outcome", "scanned")]), Some(10.0));
@@ -26,12 +27,16 @@ async fn a_run_pushes_how_it_ended_and_totals_go_on() {
     let success = || gateway.value("rollcall_job_last_success_timestamp_seconds", &[GROUP]);
     let before = success();
     assert!(before > Some(1_700_000_000.0));
-    probe().env("ENDING", "fails").run().await.expect_code(75);
+    ends(probe().env("ENDING", "fails"), 75).await;
     assert_eq!(success(), before);
     assert_eq!(gateway.value("rollcall_job_last_exit_code", &[GROUP]), Some(75.0));
-    assert!(gateway.metrics().iter().filter(|sample| sample.name.starts_with("rollcall_")).all(|sample| {
-        sample.labels.get("instance").is_none_or(String::is_empty)
-    }));
+    assert!(
+        gateway
+            .metrics()
+            .iter()
+            .filter(|sample| sample.name.starts_with("rollcall_"))
+            .all(|sample| { sample.labels.get("instance").is_none_or(String::is_empty) })
+    );
 }
 
 #[tokio::test]
@@ -41,8 +46,8 @@ async fn a_run_under_way_is_told_and_neither_a_second_nor_a_dry_run_tells_otherw
     let progress = || gateway.value("rollcall_job_in_progress", &[GROUP]);
     let _running = busy(probe()).await;
     harness::wait_until(Duration::from_secs(10), "the first push", async || progress() == Some(1.0)).await;
-    probe().run().await.expect_code(0);
-    probe().arg("--dry-run").run().await.expect_code(0);
+    ends(probe(), 0).await;
+    ends(probe().arg("--dry-run"), 0).await;
     assert_eq!(progress(), Some(1.0));
     assert_eq!(gateway.value("rollcall_job_last_run_timestamp_seconds", &[GROUP]), None);
 }
@@ -74,7 +79,7 @@ async fn a_textfile_is_written_beside_or_instead() {
     let folder = std::env::temp_dir().join(format!("rollcall-textfile-{}", std::process::id()));
     std::fs::create_dir_all(&folder).unwrap();
     let file = folder.join("probe.prom");
-    probe(&db).env("METRICS_TEXTFILE", &file).run().await.expect_code(0);
+    ends(probe(&db).env("METRICS_TEXTFILE", &file), 0).await;
     let text = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
     assert!(text.contains("rollcall_job_runs_total{job=\"probe\",outcome=\"done\"} 1\n"), "{text}");
@@ -96,8 +101,8 @@ async fn status_shows_the_last_runs_and_needs_nothing_but_the_database() {
     let db = TestDb::new().await;
     let status = || bare().env("DATABASE_URL", db.pooled_url()).env("ITEMS", "nonsense").arg("status");
     assert_eq!(status().run().await.expect_code(0).stdout, "probe has not run yet\n");
-    probe(&db).env("JOB_NAME", "probe-29371440").run().await.expect_code(0);
-    probe(&db).env("JOB_NAME", "by-hand").env("ENDING", "capped").run().await.expect_code(77);
+    ends(probe(&db).env("JOB_NAME", "probe-29371440"), 0).await;
+    ends(probe(&db).env("JOB_NAME", "by-hand").env("ENDING", "capped"), 77).await;
 
     let finished = status().arg("--output").arg("json").arg("--limit=5").run().await.expect_code(0);
     let runs: Vec<Value> = serde_json::from_str(finished.stdout.trim_end()).unwrap();

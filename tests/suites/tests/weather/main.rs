@@ -3,14 +3,6 @@
 //! written, and the next run completes the work.
 
 mod cast;
-mod clocks;
-mod crowds;
-mod end_state;
-mod esi_lost;
 mod faults;
-mod kill;
-mod seams;
-mod servers;
 mod table;
-mod together;
-mod village;
+mod tokens;

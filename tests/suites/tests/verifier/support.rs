@@ -1,0 +1,72 @@
+//! What the tests of this suite ask again and again.
+
+use esi_simulator::Route;
+use harness::{Binary, Finished, Member, TestDb};
+use identity::{
+    approval::Rule,
+    ids::{AccountId, BrandId, CharacterId},
+};
+use serde_json::Value;
+use sessions::{EpochMillis, Open, Sessions};
+use suites::{Stage, message, outcome};
+
+/// Runs this to its end, which is this exit code.
+pub(crate) async fn ends(binary: &Binary, code: i32) -> Finished {
+    binary.run().await.expect_code(code)
+}
+
+/// The name of how a run ended.
+pub(crate) fn ended(run: &Finished) -> &str {
+    outcome(run)["outcome"].as_str().expect("the outcome is a name")
+}
+
+/// The log lines with this message.
+pub(crate) fn lines<'a>(run: &'a Finished, wanted: &str) -> Vec<&'a Value> {
+    run.log.iter().filter(|line| message(line) == Some(wanted)).collect()
+}
+
+/// The ids affiliation was asked about, in the order of the calls.
+pub(crate) fn asked(stage: &Stage) -> Vec<i64> {
+    let calls = stage.sim.requests();
+    calls.into_iter().filter(|call| call.route == Route::Affiliation).flat_map(|call| call.ids).collect()
+}
+
+/// The rule stored for a character, and whether its first session lives.
+pub(crate) async fn standing(stage: &Stage, member: &Member) -> (Option<String>, bool) {
+    let row = stage.community.eve(member.eve_id).await;
+    (row.rule, stage.community.has_session(member.session_token()).await)
+}
+
+/// [`standing`], to be compared with.
+pub(crate) fn rule(rule: Rule, lives: bool) -> (Option<String>, bool) {
+    (Some(rule.as_str().to_owned()), lives)
+}
+
+/// The database's clock, in epoch milliseconds.
+pub(crate) async fn now(db: &TestDb) -> EpochMillis {
+    let sql = "-- verifier::support::now\nSELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+    EpochMillis(sqlx::query_scalar(sql).fetch_one(db.pool()).await.expect("PostgreSQL answers"))
+}
+
+/// Sessions as another service opens them.
+pub(crate) async fn client(db: &TestDb) -> Sessions {
+    let client = redis::Client::open(db.redis_url()).expect("our own address is one");
+    Sessions::new(client.get_connection_manager().await.expect("Redis answers"), sessions::Settings::default())
+}
+
+/// A login as this character on an approval read at this moment.
+pub(crate) fn login(member: &Member, approved_at: EpochMillis) -> Open {
+    Open {
+        account_id: AccountId(member.account_id),
+        brand_id: BrandId(member.brand_id),
+        character_id: Some(CharacterId(member.character_id)),
+        approved_at,
+        client_type: "web".to_owned(),
+        role: "player".to_owned(),
+    }
+}
+
+/// Runs a statement.
+pub(crate) async fn execute(db: &TestDb, sql: &'static str) {
+    sqlx::query(sql).execute(db.pool()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
