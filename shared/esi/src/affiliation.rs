@@ -23,6 +23,12 @@ use crate::{
 /// Ids refused here and known to `/characters/{id}`, while nothing of the batch is answered, that show an outage.
 const REFUTED_IS_OUTAGE: usize = 2;
 
+/// Ids refused in the words that very old characters get, while nothing of the batch is answered, after which its
+/// youngest id shows whether everybody gets them.
+const OLD_IS_SUSPECT: usize = 5;
+/// Batches up to this size may well hold nothing but very old characters.
+const SMALL_BATCH: usize = 10;
+
 /// What became of each id that was asked for; every id is in exactly one of the lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Affiliations {
@@ -60,7 +66,16 @@ impl Esi {
         let mut asked: Vec<i64> = ids.iter().map(|id| id.0).collect();
         asked.sort_unstable();
         asked.dedup();
-        let mut hunt = Hunt { esi: self, deadline, result: Affiliations::default(), answered: false, refuted: 0 };
+        let mut hunt = Hunt {
+            esi: self,
+            deadline,
+            // Ids rise with time.
+            youngest: asked.last().copied().filter(|_| asked.len() > SMALL_BATCH),
+            result: Affiliations::default(),
+            answered: false,
+            refuted: 0,
+            old: 0,
+        };
         let mut parts = Parts::of(&asked, MAX_IDS);
         while let Some(part) = parts.next() {
             match hunt.step(part, &mut parts).await {
@@ -80,10 +95,13 @@ impl Esi {
 struct Hunt<'a> {
     esi: &'a Esi,
     deadline: Deadline,
+    /// The highest id; `None` in a small batch.
+    youngest: Option<i64>,
     result: Affiliations,
     /// The route has answered something of this batch.
     answered: bool,
     refuted: usize,
+    old: usize,
 }
 
 impl Hunt<'_> {
@@ -125,44 +143,68 @@ impl Hunt<'_> {
                 None => return Ok(None),
             },
         };
-        self.refute(&refusal)?;
+        self.refute(&refusal).await?;
         let organisation = match sheet.corporation {
             CorporationId::DOOMHEIM => Organisation { corporation: CorporationId::DOOMHEIM, alliance: None },
-            corporation => self.esi.organisation_of(corporation, self.deadline).await?,
+            corporation => self.esi.organisation_of(corporation, self.deadline).await?.0,
         };
         Ok(Some(BadId::AffiliationRefuses(organisation)))
     }
 
-    /// A character that the other route knows was refused. `No characters found!` is what very old ones get on a good
-    /// day, so it proves nothing; any other refusal, twice and with nothing answered, is an outage of the route.
-    fn refute(&mut self, refusal: &Refusal) -> Result<(), EsiError> {
-        let documented = refusal.text.as_deref().is_some_and(|text| text.starts_with("No characters found"));
-        if documented || self.answered {
+    /// A character that the other route knows was refused while nothing of the batch is answered. `No characters
+    /// found!` is what very old ones get on a good day, so it shows an outage only when a young one gets it, too; any
+    /// other refusal does when it comes twice.
+    async fn refute(&mut self, refusal: &Refusal) -> Result<(), EsiError> {
+        if self.answered {
             return Ok(());
         }
-        self.refuted += 1;
-        if self.refuted < REFUTED_IS_OUTAGE {
-            return Ok(());
+        if is_for_the_old(refusal) {
+            self.old += 1;
+            if self.old < OLD_IS_SUSPECT || !self.refuses_the_youngest_too().await? {
+                return Ok(());
+            }
+        } else {
+            self.refuted += 1;
+            if self.refuted < REFUTED_IS_OUTAGE {
+                return Ok(());
+            }
         }
         let reason = format!("affiliation answers {} for characters that exist", refusal.describe());
         Err(EsiError::Down { reason })
     }
 
+    /// Whether the youngest id of the batch is refused as if it were very old. Asked once: anything else shows that the
+    /// route tells ids apart. Its answer is taken when its turn comes.
+    async fn refuses_the_youngest_too(&mut self) -> Result<bool, EsiError> {
+        let Some(youngest) = self.youngest else { return Ok(false) };
+        let answer = self.rows(&[youngest]).await?;
+        self.youngest = None;
+        Ok(matches!(answer, Err(refusal) if is_for_the_old(&refusal)))
+    }
+
     /// Asks for a part; `Some` if it was refused for an id in it.
     async fn ask(&mut self, ids: &[i64]) -> Result<Option<Refusal>, EsiError> {
-        let body = id_list(ids);
-        let request = Request { route: Route::Affiliation, path: "/characters/affiliation", body: Some(&body) };
-        let parse = |body: &[u8]| serde_json::from_slice::<Vec<AffiliationRow>>(body).ok();
-        match self.esi.call(request, self.deadline, parse).await? {
-            Reply::Answer(rows, _) => {
+        match self.rows(ids).await? {
+            Ok(rows) => {
                 self.answered = true;
                 self.take(ids, &rows);
                 Ok(None)
             }
+            Err(refusal) => Ok(Some(refusal)),
+        }
+    }
+
+    /// The answer to a call; inside, the refusal for an id in it.
+    async fn rows(&self, ids: &[i64]) -> Result<Result<Vec<AffiliationRow>, Refusal>, EsiError> {
+        let body = id_list(ids);
+        let request = Request { route: Route::Affiliation, path: "/characters/affiliation", body: Some(&body) };
+        let parse = |body: &[u8]| serde_json::from_slice(body).ok();
+        match self.esi.call(request, self.deadline, parse).await? {
+            Reply::Answer(rows, _) => Ok(Ok(rows)),
             Reply::Refused(refusal) if refusal.is_route_wide() => {
                 Err(EsiError::Down { reason: format!("affiliation answers {}", refusal.describe()) })
             }
-            Reply::Refused(refusal) => Ok(Some(refusal)),
+            Reply::Refused(refusal) => Ok(Err(refusal)),
         }
     }
 
@@ -187,4 +229,9 @@ impl Hunt<'_> {
         let missing = ids.iter().zip(seen).filter(|(_, seen)| !seen).map(|(id, _)| EveCharacterId(*id));
         self.result.missing.extend(missing);
     }
+}
+
+/// The words that very old characters are refused in.
+fn is_for_the_old(refusal: &Refusal) -> bool {
+    refusal.text.as_deref().is_some_and(|text| text.starts_with("No characters found"))
 }

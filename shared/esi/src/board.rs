@@ -9,7 +9,16 @@ use std::{
 use redis::FromRedisValue;
 use tokio::time::{Instant, timeout};
 
-use crate::{counts::Route, headers::ErrorLimit, limits::Notice, settings::Shared};
+use crate::{
+    counts::Route,
+    headers::ErrorLimit,
+    limits::{Notice, SAME_WINDOW},
+    settings::Shared,
+};
+
+/// What one process says must not shorten or soften what another said: answers arrive in any order.
+const RAISE_TIME: &str = include_str!("lua/raise_time.lua");
+const LOWER_REMAIN: &str = include_str!("lua/lower_remain.lua");
 
 const PAUSE: &str = "esi:pause";
 const ERRORS: &str = "esi:limit:errors";
@@ -82,17 +91,18 @@ impl Board {
         }
         let mut pipe = redis::pipe();
         if let Some(wait) = notice.pause {
-            pipe.pset_ex(PAUSE, 1, millis(wait)).ignore();
+            pipe.cmd("EVAL").arg(RAISE_TIME).arg(1).arg(PAUSE).arg(millis(wait)).ignore();
         }
         if let Some(limit) = notice.errors {
-            pipe.pset_ex(ERRORS, limit.remain, millis(limit.reset)).ignore();
+            pipe.cmd("EVAL").arg(LOWER_REMAIN).arg(1).arg(ERRORS);
+            pipe.arg(limit.remain).arg(millis(limit.reset)).arg(millis(SAME_WINDOW)).ignore();
         }
         if let Some(group) = &notice.group {
             pipe.hset(GROUPS, route.as_str(), group).ignore();
             pipe.pexpire(GROUPS, i64::try_from(GROUPS_KEPT.as_millis()).unwrap_or(i64::MAX)).ignore();
         }
         if let Some((group, wait)) = &notice.blocked {
-            pipe.pset_ex(group_key(group), 1, millis(*wait)).ignore();
+            pipe.cmd("EVAL").arg(RAISE_TIME).arg(1).arg(group_key(group)).arg(millis(*wait)).ignore();
         }
         self.ask::<()>(&pipe).await;
     }
@@ -107,6 +117,23 @@ impl Board {
     pub(crate) async fn keep(&self, key: &str, text: &str, time: Duration) {
         if !self.shared.read_only {
             self.ask::<()>(redis::pipe().pset_ex(key, text, millis(time)).ignore()).await;
+        }
+    }
+
+    /// Takes a claim that nobody else holds, for at most a time. A process that may not write, or cannot, always has it.
+    pub(crate) async fn claim(&self, key: &str, time: Duration) -> bool {
+        if self.shared.read_only {
+            return true;
+        }
+        let mut pipe = redis::pipe();
+        pipe.cmd("SET").arg(key).arg(1).arg("NX").arg("PX").arg(millis(time));
+        self.ask::<(Option<String>,)>(&pipe).await.is_none_or(|(taken,)| taken.is_some())
+    }
+
+    /// Gives a claim back.
+    pub(crate) async fn give_back(&self, key: &str) {
+        if !self.shared.read_only {
+            self.ask::<()>(redis::pipe().del(key).ignore()).await;
         }
     }
 

@@ -1,19 +1,13 @@
-//! One call to ESI: the gate before it, the exchange, what its end means, and whether to try again.
+//! One call to ESI: the exchange, what its end means, and whether to try again.
 
 use std::{
-    sync::{
-        PoisonError,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
 use reqwest::{Response, header};
 use runtime::retry::{Attempt, Policy, retry};
-use tokio::{
-    sync::SemaphorePermit,
-    time::{Instant, sleep_until, timeout_at},
-};
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     client::Esi,
@@ -30,6 +24,9 @@ pub(crate) const RETRIES: u32 = 2;
 const MAX_THROTTLED: u32 = 10;
 /// Longest body that is read; a full answer of affiliation has some 90 KiB.
 const MAX_BODY: usize = 4 * 1024 * 1024;
+
+/// Pause after a throttle in disguise, which as a rule has no `Retry-After`.
+const DISGUISED: Duration = Duration::from_secs(10);
 
 /// What to ask.
 #[derive(Debug, Clone, Copy)]
@@ -115,7 +112,9 @@ impl Esi {
         tries: &Tries,
     ) -> Result<Reply<T>, Attempt<EsiError>> {
         let _slot = self.admit(request.route, deadline).await.map_err(Attempt::permanent)?;
-        match self.exchange(request, deadline, parse).await {
+        let end = self.exchange(request, deadline, parse).await;
+        self.leave(request.route);
+        match end {
             Ok(reply) => Ok(reply),
             Err(Failure::Final(error)) => Err(Attempt::permanent(error)),
             Err(Failure::Throttled) => {
@@ -134,50 +133,6 @@ impl Esi {
                 Err(if again { Attempt::transient(error) } else { Attempt::permanent(error) })
             }
         }
-    }
-
-    /// Waits until the route may be called; the call holds the slot while it lasts.
-    async fn admit(&self, route: Route, deadline: Deadline) -> Result<SemaphorePermit<'_>, EsiError> {
-        loop {
-            let group = self.limits().group(route).map(str::to_owned);
-            let seen = self.board.look(route, group.as_deref()).await;
-            let now = Instant::now();
-            let free_at = {
-                let mut limits = self.limits();
-                limits.absorb(route, seen, now);
-                limits.free_at(route, now)
-            };
-            if let Some(until) = free_at {
-                if until > deadline {
-                    return Err(self.out_of_time(until));
-                }
-                tracing::info!(
-                    route = route.as_str(),
-                    wait_ms = crate::board::millis(until - now),
-                    "waiting, as ESI asks for a pause or its limit is near"
-                );
-                sleep_until(until).await;
-                continue;
-            }
-            let slot = self.slot(deadline).await.ok_or_else(|| self.out_of_time(Instant::now()))?;
-            // While it waited for the slot, another call may have met a limit.
-            if self.limits().free_at(route, Instant::now()).is_none() {
-                return Ok(slot);
-            }
-        }
-    }
-
-    /// A place among the calls in flight, at the permitted pace; `None`: not before the deadline.
-    pub(crate) async fn slot(&self, deadline: Deadline) -> Option<SemaphorePermit<'_>> {
-        if Instant::now() >= deadline {
-            return None;
-        }
-        let turn = async {
-            let slot = self.slots.acquire().await.ok()?;
-            self.pace.until_ready().await;
-            Some(slot)
-        };
-        timeout_at(deadline, turn).await.ok().flatten()
     }
 
     async fn exchange<T>(
@@ -224,7 +179,13 @@ impl Esi {
         };
         if !(200..300).contains(&status) {
             end(Outcome::of_status(status));
-            return self.refusal(status, &body.unwrap_or_default(), headers.fresh_for).map(Reply::Refused);
+            let body = body.unwrap_or_default();
+            if status == 500 && is_disguised_throttle(&body) {
+                let notice = self.limits().throttled(request.route, &headers, DISGUISED, Instant::now());
+                self.board.put_up(request.route, &notice).await;
+                return Err(Failure::Throttled);
+            }
+            return self.refusal(status, &body, headers.fresh_for).map(Reply::Refused);
         }
         let answer = match body {
             Ok(body) => parse(&body).ok_or((Outcome::BODY, "an unreadable body".to_owned())),
@@ -260,16 +221,11 @@ impl Esi {
             _ => Err(Failure::Final(EsiError::Unavailable(shown))),
         }
     }
+}
 
-    /// The answer when there is no time: `until` is when it would be worth asking.
-    pub(crate) fn out_of_time(&self, until: Instant) -> EsiError {
-        let wait = until.saturating_duration_since(Instant::now());
-        EsiError::Budget { until: self.clock.now() + wait }
-    }
-
-    pub(crate) fn limits(&self) -> std::sync::MutexGuard<'_, crate::limits::Limits> {
-        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A 429 that ESI passes on as a 500, in words alone.
+fn is_disguised_throttle(body: &[u8]) -> bool {
+    error_text(body).is_some_and(|text| text.starts_with("Undefined 429 response"))
 }
 
 /// What is not JSON comes from a box in front of ESI, whose clock is its own.

@@ -12,7 +12,7 @@ use std::{
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use runtime::{Clock, Stop};
 use time::OffsetDateTime;
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Notify, OnceCell, Semaphore};
 
 use crate::{
     board::Board,
@@ -38,6 +38,8 @@ pub struct Esi {
     pub(crate) board: Board,
     pub(crate) cache: Cache,
     pub(crate) slots: Semaphore,
+    /// Wakes those who wait for the end of a call.
+    pub(crate) call_ended: Notify,
     pub(crate) pace: DefaultDirectRateLimiter,
     pub(crate) keys: KeySet,
     http: OnceCell<reqwest::Client>,
@@ -60,6 +62,7 @@ impl Esi {
             board: Board::new(shared),
             cache: Cache::new(),
             slots: Semaphore::new(slots),
+            call_ended: Notify::new(),
             pace: RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)),
             keys: KeySet::default(),
             http: OnceCell::new(),

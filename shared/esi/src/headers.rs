@@ -10,6 +10,9 @@ const ROUNDING: Duration = Duration::from_millis(250);
 /// Longest wait that is believed; a longer one is a fault of the server.
 const LONGEST: Duration = Duration::from_hours(24);
 
+/// Length of the window of the legacy error limit; a later end is a fault of the server.
+pub(crate) const ERROR_WINDOW: Duration = Duration::from_mins(1);
+
 /// What one answer said.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Headers {
@@ -30,7 +33,7 @@ pub(crate) struct Headers {
 pub(crate) struct ErrorLimit {
     /// Errors left in this window.
     pub(crate) remain: u32,
-    /// Until the next window.
+    /// Until the next window; at most [`ERROR_WINDOW`].
     pub(crate) reset: Duration,
 }
 
@@ -68,7 +71,8 @@ impl Headers {
             date,
             fresh_for: expires.map(|at| until(at, server_now)).filter(|left| !left.is_zero()),
             retry_after,
-            errors: errors.map(|(remain, seconds)| ErrorLimit { remain, reset: whole_seconds(seconds.into()) }),
+            errors: errors
+                .map(|(remain, seconds)| ErrorLimit { remain, reset: whole_seconds(seconds.into()).min(ERROR_WINDOW) }),
             bucket: bucket(),
         }
     }
@@ -105,7 +109,7 @@ fn limit(text: &str) -> Option<(u32, Duration)> {
         _ => return None,
     };
     let window = Duration::from_secs(count.checked_mul(seconds)?).min(LONGEST);
-    Some((tokens.parse().ok()?, window))
+    Some((tokens.parse().ok()?, window)).filter(|_| !window.is_zero())
 }
 
 #[cfg(test)]
@@ -153,6 +157,12 @@ mod tests {
     }
 
     #[test]
+    fn an_error_window_is_not_believed_to_be_longer_than_it_is() {
+        let headers = read(&[("x-esi-error-limit-remain", "0"), ("x-esi-error-limit-reset", "86400")]);
+        assert_eq!(headers.errors, Some(ErrorLimit { remain: 0, reset: ERROR_WINDOW }));
+    }
+
+    #[test]
     fn a_bucket_is_read_with_its_window() {
         let headers = read(&[
             ("x-ratelimit-group", "char-detail"),
@@ -166,7 +176,7 @@ mod tests {
         for (text, window) in [("1/10s", 10), ("1/2h", 7200)] {
             assert_eq!(limit(text), Some((1, Duration::from_secs(window))));
         }
-        for text in ["150", "150/", "150/15", "150/15d", "x/15m", "150/ém"] {
+        for text in ["150", "150/", "150/15", "150/15d", "150/0m", "x/15m", "150/ém"] {
             assert_eq!(limit(text), None, "{text}");
         }
     }

@@ -9,11 +9,11 @@ use runtime::Secret;
 use serde::Deserialize;
 use time::OffsetDateTime;
 use tokio::{
-    sync::Mutex,
-    time::{Duration, Instant},
+    sync::{Mutex, MutexGuard},
+    time::{Duration, Instant, timeout_at},
 };
 
-use crate::{client::Esi, error::SsoError, sso::OwnerHash};
+use crate::{client::Esi, error::SsoError, settings::Deadline, sso::OwnerHash};
 
 /// Forms of `iss`; all three occur.
 const ISSUERS: [&str; 3] = ["login.eveonline.com", "https://login.eveonline.com", "https://login.eveonline.com/"];
@@ -21,10 +21,11 @@ const ISSUERS: [&str; 3] = ["login.eveonline.com", "https://login.eveonline.com"
 const EVERYBODY: &str = "EVE Online";
 /// By so much clocks may differ, seconds.
 const LEEWAY: i64 = 60;
-/// An unknown key id fetches the set anew, but not more often: anybody can write a key id into a token.
+/// An unknown key id fetches the set anew, but not more often: anybody can write a key id into a token. So long a failed
+/// fetch is not repeated either.
 const FETCH_PAUSE: Duration = Duration::from_mins(5);
 
-/// SSO's keys, fetched when the first token is checked.
+/// SSO's keys, fetched before the first token is exchanged or checked.
 #[derive(Debug, Default)]
 pub(crate) struct KeySet(Mutex<Keys>);
 
@@ -33,6 +34,13 @@ struct Keys {
     by_id: HashMap<String, DecodingKey>,
     /// When an unknown key id last fetched the set anew.
     fetched_again: Option<Instant>,
+    /// When the last fetch began, if it has failed.
+    failed: Option<Instant>,
+}
+
+/// Whether what happened then stands against another fetch.
+fn is_recent(when: Option<Instant>, now: Instant) -> bool {
+    when.is_some_and(|when| now.saturating_duration_since(when) < FETCH_PAUSE)
 }
 
 impl std::fmt::Debug for Keys {
@@ -66,8 +74,13 @@ impl Esi {
     ///
     /// # Errors
     /// [`SsoError::BadAccessToken`] says what is wrong, [`SsoError::NoAccessToken`] that it is empty,
-    /// [`SsoError::Unavailable`] that the keys cannot be had.
-    pub async fn owner(&self, id: EveCharacterId, access_token: &Secret) -> Result<OwnerHash, SsoError> {
+    /// [`SsoError::Unavailable`] that the keys cannot be had before the deadline; a failed fetch stands for five minutes.
+    pub async fn owner(
+        &self,
+        id: EveCharacterId,
+        access_token: &Secret,
+        deadline: Deadline,
+    ) -> Result<OwnerHash, SsoError> {
         let token = access_token.expose();
         if token.is_empty() {
             return Err(SsoError::NoAccessToken);
@@ -80,7 +93,7 @@ impl Esi {
             return Err(bad("not signed with RS256"));
         }
         let key_id = header.kid.ok_or_else(|| bad("no key id"))?;
-        let key = self.key(&key_id).await?;
+        let key = self.key(&key_id, deadline).await?;
         let claims = decode::<Claims>(token, &key, &signature_alone()).map_err(|error| {
             bad(if *error.kind() == ErrorKind::InvalidSignature { "wrong signature" } else { "unreadable claims" })
         })?;
@@ -88,20 +101,46 @@ impl Esi {
         Ok(OwnerHash(claims.claims.owner))
     }
 
-    async fn key(&self, key_id: &str) -> Result<DecodingKey, SsoError> {
-        // Held while fetching, so that a hundred tokens fetch the set once.
-        let mut keys = self.keys.0.lock().await;
+    /// Sees to it that there are keys.
+    ///
+    /// # Errors
+    /// [`SsoError::Unavailable`]: they cannot be had, or could not a short while ago.
+    pub(crate) async fn have_keys(&self, deadline: Deadline) -> Result<(), SsoError> {
+        let mut keys = self.lock_keys(deadline).await?;
+        if keys.by_id.is_empty() { self.fill(&mut keys, deadline).await } else { Ok(()) }
+    }
+
+    async fn key(&self, key_id: &str, deadline: Deadline) -> Result<DecodingKey, SsoError> {
+        let mut keys = self.lock_keys(deadline).await?;
         if let Some(key) = keys.by_id.get(key_id) {
             return Ok(key.clone());
         }
-        if !keys.by_id.is_empty() {
-            if keys.fetched_again.is_some_and(|when| when.elapsed() < FETCH_PAUSE) {
+        if !keys.by_id.is_empty() && !is_recent(keys.failed, Instant::now()) {
+            if is_recent(keys.fetched_again, Instant::now()) {
                 return Err(bad("unknown key id"));
             }
             keys.fetched_again = Some(Instant::now());
         }
-        keys.by_id = read_keys(&self.fetch_keys().await?)?;
+        self.fill(&mut keys, deadline).await?;
         keys.by_id.get(key_id).cloned().ok_or_else(|| bad("unknown key id"))
+    }
+
+    /// Held while fetching, so that a hundred tokens fetch the set once.
+    async fn lock_keys(&self, deadline: Deadline) -> Result<MutexGuard<'_, Keys>, SsoError> {
+        let keys = timeout_at(deadline, self.keys.0.lock()).await;
+        keys.map_err(|_| SsoError::Unavailable("no time left for the key set".to_owned()))
+    }
+
+    /// Fetches the set, unless that has just failed: an endpoint that hangs must not hold up every token in turn.
+    async fn fill(&self, keys: &mut Keys, deadline: Deadline) -> Result<(), SsoError> {
+        let began = Instant::now();
+        if is_recent(keys.failed, began) {
+            return Err(SsoError::Unavailable("the key set could not be had a short while ago".to_owned()));
+        }
+        let fetched = async { read_keys(&self.fetch_keys(deadline).await?) }.await;
+        keys.failed = fetched.is_err().then_some(began);
+        keys.by_id = fetched?;
+        Ok(())
     }
 }
 
@@ -207,6 +246,14 @@ mod tests {
             assert_eq!(claims(|claims| claims["sub"] = sub.into()), Err(bad("for another character")), "{sub}");
         }
         assert_eq!(claims(|claims| claims["owner"] = "".into()), Err(bad("no owner")));
+    }
+
+    #[test]
+    fn a_fetch_stands_for_five_minutes() {
+        let now = Instant::now();
+        assert!(!is_recent(None, now));
+        assert!(is_recent(Some(now), now + FETCH_PAUSE / 2));
+        assert!(!is_recent(Some(now), now + FETCH_PAUSE));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! Answers about one thing: the service, a character, a corporation. All are GET calls and kept until they expire.
 
+use std::time::Duration;
+
 use identity::{
     approval::Organisation,
     ids::{AllianceId, CorporationId, EveCharacterId},
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     call::{Refusal, Reply, Request},
@@ -15,6 +17,11 @@ use crate::{
     settings::Deadline,
     wire::{positive, positive_or_none},
 };
+
+/// Pause between two looks for an answer that another shard is fetching.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Longest time that an answer of `/status` is kept, whatever its `Expires`: it decides whether a run goes on.
+const STATUS_KEPT: Duration = Duration::from_mins(1);
 
 /// `/status`: that ESI answers at all, and to whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +62,17 @@ pub enum SecondSource {
     Member(Organisation),
     /// Deleted, or in Doomheim.
     Gone,
+}
+
+/// [`SecondSource`], and how far it can be trusted to confirm another answer: both of its sheets may come from this
+/// client's own cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SecondAnswer {
+    /// What the other routes say.
+    pub source: SecondSource,
+    /// Since the older of the two sheets was fetched, by whichever shard; zero: just now. What ESI's own caches add is
+    /// not in it. Longer than since the answer that is to be confirmed: this one was there first and confirms nothing.
+    pub age: Duration,
 }
 
 /// What is kept of an answer about one thing.
@@ -110,7 +128,7 @@ impl Esi {
     /// # Errors
     /// [`EsiError::NotFound`] and [`EsiError::Deleted`] are about the character, the rest is not.
     pub async fn character(&self, id: EveCharacterId, deadline: Deadline) -> Result<CharacterSheet, EsiError> {
-        self.get(Route::Character, &format!("/characters/{id}"), deadline).await
+        self.get(Route::Character, &character_path(id), deadline).await
     }
 
     /// A corporation's own sheet; up to an hour old.
@@ -118,7 +136,7 @@ impl Esi {
     /// # Errors
     /// [`EsiError::NotFound`] is about the corporation, the rest is not.
     pub async fn corporation(&self, id: CorporationId, deadline: Deadline) -> Result<CorporationSheet, EsiError> {
-        self.get(Route::Corporation, &format!("/corporations/{id}"), deadline).await
+        self.get(Route::Corporation, &corporation_path(id), deadline).await
     }
 
     /// The organisation without affiliation's help: `/characters/{id}`, then the corporation's own alliance.
@@ -130,27 +148,29 @@ impl Esi {
         &self,
         id: EveCharacterId,
         deadline: Deadline,
-    ) -> Result<SecondSource, EsiError> {
-        match self.character(id, deadline).await {
-            Ok(sheet) if sheet.corporation == CorporationId::DOOMHEIM => Ok(SecondSource::Gone),
-            Ok(sheet) => self.organisation_of(sheet.corporation, deadline).await.map(SecondSource::Member),
-            Err(EsiError::Deleted) => Ok(SecondSource::Gone),
-            Err(error) => Err(error),
-        }
+    ) -> Result<SecondAnswer, EsiError> {
+        let (known, age) = self.fetch(Route::Character, &character_path(id), deadline).await?;
+        let corporation = match known {
+            Known::Sheet(CharacterSheet { corporation, .. }) if corporation != CorporationId::DOOMHEIM => corporation,
+            Known::Sheet(_) | Known::Deleted => return Ok(SecondAnswer { source: SecondSource::Gone, age }),
+            Known::NotFound => return Err(EsiError::NotFound),
+        };
+        let (organisation, corporation_age) = self.organisation_of(corporation, deadline).await?;
+        Ok(SecondAnswer { source: SecondSource::Member(organisation), age: age.max(corporation_age) })
     }
 
-    /// A corporation and its alliance.
+    /// A corporation and its alliance, and how long ago that was fetched.
     pub(crate) async fn organisation_of(
         &self,
         corporation: CorporationId,
         deadline: Deadline,
-    ) -> Result<Organisation, EsiError> {
-        match self.corporation(corporation, deadline).await {
-            Ok(sheet) => Ok(Organisation { corporation, alliance: sheet.alliance }),
-            Err(EsiError::NotFound | EsiError::Deleted) => {
+    ) -> Result<(Organisation, Duration), EsiError> {
+        let (known, age) = self.fetch(Route::Corporation, &corporation_path(corporation), deadline).await?;
+        match known {
+            Known::Sheet(CorporationSheet { alliance, .. }) => Ok((Organisation { corporation, alliance }, age)),
+            Known::NotFound | Known::Deleted => {
                 Err(EsiError::Unavailable(format!("corporation {corporation} is not found")))
             }
-            Err(error) => Err(error),
         }
     }
 
@@ -158,26 +178,71 @@ impl Esi {
     where
         T: Serialize + DeserializeOwned,
     {
+        self.fetch(route, path, deadline).await?.0.into_result()
+    }
+
+    /// The answer, kept or new, and how long ago it was fetched.
+    async fn fetch<T>(&self, route: Route, path: &str, deadline: Deadline) -> Result<(Known<T>, Duration), EsiError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
         let Some(turn) = self.stop.or(timeout_at(deadline, self.cache.turn(path))).await else {
             return Err(EsiError::Stopped);
         };
         let _turn = turn.map_err(|_| self.out_of_time(deadline))?;
-        let kept = self.cache.get(&self.board, path).await;
-        if let Some(known) = kept.and_then(|text| serde_json::from_str::<Known<T>>(&text).ok()) {
-            return known.into_result();
+        loop {
+            if let Some((text, age)) = self.cache.get(&self.board, path).await
+                && let Ok(known) = serde_json::from_str(&text)
+            {
+                return Ok((known, age));
+            }
+            if self.cache.claim(&self.board, path).await {
+                break;
+            }
+            // Another shard is asking just now.
+            if Instant::now() >= deadline {
+                return Err(self.out_of_time(deadline));
+            }
+            if !self.stop.sleep(LOOK_AGAIN).await {
+                return Err(EsiError::Stopped);
+            }
         }
+        // Between our look and our claim another shard may have ended its call.
+        let meanwhile = self.cache.get(&self.board, path).await;
+        let answer = match meanwhile.and_then(|(text, age)| Some((serde_json::from_str(&text).ok()?, age))) {
+            Some(known) => Ok(known),
+            None => self.ask(route, path, deadline).await.map(|known| (known, Duration::ZERO)),
+        };
+        self.cache.done(&self.board, path).await;
+        answer
+    }
+
+    /// The answer of ESI, which is kept while it is fresh.
+    async fn ask<T>(&self, route: Route, path: &str, deadline: Deadline) -> Result<Known<T>, EsiError>
+    where
+        T: Serialize + DeserializeOwned,
+    {
         let request = Request { route, path, body: None };
         let (known, fresh_for) = match self.call(request, deadline, |body| serde_json::from_slice(body).ok()).await? {
             Reply::Answer(sheet, fresh_for) => (Known::Sheet(sheet), fresh_for),
             Reply::Refused(refusal) => (Known::of(path, &refusal)?, refusal.fresh_for),
         };
+        let longest = if route == Route::Status { STATUS_KEPT } else { Duration::MAX };
         if let Some(time) = fresh_for
             && let Ok(text) = serde_json::to_string(&known)
         {
-            self.cache.put(&self.board, path, &text, time).await;
+            self.cache.put(&self.board, path, &text, time.min(longest)).await;
         }
-        known.into_result()
+        Ok(known)
     }
+}
+
+fn character_path(id: EveCharacterId) -> String {
+    format!("/characters/{id}")
+}
+
+fn corporation_path(id: CorporationId) -> String {
+    format!("/corporations/{id}")
 }
 
 #[cfg(test)]

@@ -22,11 +22,15 @@ use crate::{
     client::Esi,
     counts::{Outcome, Route},
     error::SsoError,
+    headers::Headers,
     settings::{Deadline, SsoClient},
 };
 
 /// Longest time for one call to SSO.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest `Retry-After` of a 429 that is waited for; a longer one ends the attempts.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 /// What a refresh token was exchanged for.
 #[derive(Debug)]
@@ -46,6 +50,20 @@ pub struct OwnerHash(pub String);
 pub(crate) struct SsoAnswer {
     pub(crate) status: u16,
     pub(crate) body: Vec<u8>,
+    /// `Retry-After` of a 429.
+    retry_after: Option<Duration>,
+}
+
+/// Why an exchange is worth another attempt, and when.
+struct Again {
+    error: SsoError,
+    retry_after: Option<Duration>,
+}
+
+impl From<SsoError> for Again {
+    fn from(error: SsoError) -> Self {
+        Self { error, retry_after: None }
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,7 +80,8 @@ struct OauthError {
 }
 
 impl Esi {
-    /// Exchanges a refresh token. An exchange under way when the process is asked to stop is waited for (10 s at
+    /// Exchanges a refresh token, once SSO's keys are there: without them the access token would be worthless, and the
+    /// refresh token rotated for nothing. An exchange under way when the process is asked to stop is waited for (10 s at
     /// most), since the token it may have rotated would be lost with it.
     ///
     /// # Errors
@@ -77,6 +96,7 @@ impl Esi {
         let Some(client) = &self.settings.client else {
             return Err(SsoError::InvalidClient("no client id and secret are configured".to_owned()));
         };
+        self.have_keys(deadline).await?;
         let (on_its_way, lost) = (AtomicBool::new(false), AtomicU32::new(0));
         let attempt = || async {
             if self.stop.is_stopped() {
@@ -89,9 +109,16 @@ impl Esi {
                     Err(Attempt::permanent(SsoError::Unavailable("invalid_grant after a lost answer".to_owned())))
                 }
                 Ok(result) => result.map_err(Attempt::permanent),
-                Err(error) => {
+                Err(Again { error, retry_after }) => {
                     let again = lost.fetch_add(1, Ordering::Relaxed) < RETRIES && !self.stop.is_stopped();
-                    Err(if again { Attempt::transient(error) } else { Attempt::permanent(error) })
+                    Err(match retry_after {
+                        _ if !again => Attempt::permanent(error),
+                        None => Attempt::transient(error),
+                        Some(wait) if wait <= LONGEST_WAIT && Instant::now() + wait < deadline => {
+                            Attempt::retry_after(error, wait)
+                        }
+                        Some(_) => Attempt::permanent(error),
+                    })
                 }
             }
         };
@@ -124,7 +151,7 @@ impl Esi {
         refresh_token: &Secret,
         deadline: Deadline,
         on_its_way: &AtomicBool,
-    ) -> Result<Result<Refreshed, SsoError>, SsoError> {
+    ) -> Result<Result<Refreshed, SsoError>, Again> {
         let Some(_slot) = self.slot(deadline).await else {
             return Ok(Err(SsoError::Unavailable("no time left".to_owned())));
         };
@@ -136,7 +163,8 @@ impl Esi {
         // Not cut off at the deadline: what is rotated must come home.
         let answer = self.ask_sso(Route::SsoToken, request).await?;
         if answer.status >= 500 || answer.status == 429 {
-            return Err(SsoError::Unavailable(format!("status {}", answer.status)));
+            let error = SsoError::Unavailable(format!("status {}", answer.status));
+            return Err(Again { error, retry_after: answer.retry_after });
         }
         Ok(read_answer(&answer, refresh_token))
     }
@@ -150,8 +178,9 @@ impl Esi {
         let whole = async {
             let response = request.timeout(TIMEOUT).send().await.map_err(|error| outcome_of(&error))?;
             let status = response.status().as_u16();
+            let headers = Headers::read(response.headers(), self.clock.now());
             let body = read_body(response).await.map_err(|(outcome, _)| outcome)?;
-            Ok(SsoAnswer { status, body })
+            Ok(SsoAnswer { status, body, retry_after: headers.retry_after.filter(|_| status == 429) })
         };
         let answer: Result<SsoAnswer, Outcome> = whole.await;
         let outcome = answer.as_ref().map_or_else(|outcome| *outcome, |answer| Outcome::of_status(answer.status));
@@ -159,9 +188,9 @@ impl Esi {
         answer.map_err(|outcome| SsoError::Unavailable(outcome.as_str().to_owned()))
     }
 
-    /// The key set, from SSO.
-    pub(crate) async fn fetch_keys(&self) -> Result<Vec<u8>, SsoError> {
-        let deadline = Instant::now() + TIMEOUT * (RETRIES + 1);
+    /// The key set, from SSO; 30 s at most.
+    pub(crate) async fn fetch_keys(&self, deadline: Deadline) -> Result<Vec<u8>, SsoError> {
+        let deadline = deadline.min(Instant::now() + TIMEOUT * (RETRIES + 1));
         let failed = AtomicU32::new(0);
         let attempt = || async {
             let answer = async {
@@ -215,9 +244,34 @@ fn read_answer(answer: &SsoAnswer, old: &Secret) -> Result<Refreshed, SsoError> 
     let code = serde_json::from_slice::<OauthError>(&answer.body).map(|body| body.error).unwrap_or_default();
     match (answer.status, code.as_str()) {
         (400 | 401, "invalid_grant") => Err(SsoError::InvalidGrant),
-        (_, "invalid_client" | "unauthorized_client") | (401, _) => {
-            Err(SsoError::InvalidClient(format!("status {}; check the client id and its secret", answer.status)))
+        (status, "invalid_client" | "unauthorized_client") => {
+            Err(SsoError::InvalidClient(format!("status {status}; check the client id and its secret")))
         }
+        // Also a 401 without these words: it may come from a box in front of SSO and must not end a run.
         (status, _) => Err(SsoError::Unavailable(format!("status {status}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(status: u16, body: &str) -> SsoError {
+        let answer = SsoAnswer { status, body: body.into(), retry_after: None };
+        read_answer(&answer, &Secret::new("old")).unwrap_err()
+    }
+
+    #[test]
+    fn only_the_words_for_it_are_about_the_application_or_the_token() {
+        for code in ["invalid_client", "unauthorized_client"] {
+            for status in [400, 401] {
+                let error = error(status, &format!(r#"{{"error":"{code}"}}"#));
+                assert!(matches!(error, SsoError::InvalidClient(_)), "{status} {code}: {error}");
+            }
+        }
+        assert_eq!(error(400, r#"{"error":"invalid_grant"}"#), SsoError::InvalidGrant);
+        for body in ["", "<html>401 Authorization Required</html>", r#"{"error":"Unauthorized"}"#, r#"{"error":5}"#] {
+            assert_eq!(error(401, body), SsoError::Unavailable("status 401".to_owned()), "{body}");
+        }
     }
 }

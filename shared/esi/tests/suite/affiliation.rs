@@ -1,8 +1,8 @@
 //! Bulk answers, bad ids and outages.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
-use esi::{Affiliations, BadId, EsiError, SecondSource};
+use esi::{Affiliations, BadId, Esi, EsiError, SecondAnswer, SecondSource};
 use esi_simulator::{AllianceShown, CharacterState, DOOMHEIM, Fault, Kind, Route, World};
 use identity::{
     approval::Organisation,
@@ -151,6 +151,35 @@ async fn a_route_that_refuses_characters_that_exist_is_down_after_two_of_them() 
 }
 
 #[tokio::test]
+async fn an_outage_in_the_words_for_very_old_characters_is_called_one() {
+    let bench = Bench::of(with_state(CharacterState::Old, 0..1000));
+    let error = bench.esi().await.affiliations(&thousand(), within(20)).await.unwrap_err();
+    assert!(matches!(error, EsiError::Down { .. }), "{error}");
+    assert!(refused(&bench) <= 20, "{}", refused(&bench));
+    assert_eq!(bench.simulator.counts().arrived(Route::Character), 5);
+    bench.well_behaved();
+}
+
+#[tokio::test]
+async fn very_old_characters_before_all_others_are_no_outage() {
+    let bench = Bench::of(with_state(CharacterState::Old, 0..6));
+    let result = bench.esi().await.affiliations(&thousand(), within(20)).await.unwrap();
+    assert_eq!(sizes(&result), (994, 0, 6, 0));
+    let ids: std::collections::HashSet<_> = result.found.iter().map(|(id, _)| *id).collect();
+    assert_eq!(ids.len(), 994, "nobody is found twice");
+    bench.well_behaved();
+}
+
+#[tokio::test]
+async fn a_few_very_old_characters_alone_are_no_outage() {
+    let bench = Bench::of(with_state(CharacterState::Old, 0..10));
+    let ids: Vec<_> = (0..10).map(nth).collect();
+    let result = bench.esi().await.affiliations(&ids, within(20)).await.unwrap();
+    assert_eq!(sizes(&result), (0, 0, 10, 0));
+    bench.well_behaved();
+}
+
+#[tokio::test]
 async fn characters_left_out_of_the_answer_are_missing_and_not_gone() {
     let bench = Bench::start();
     bench.simulator.faults().add(Fault::on(Route::Affiliation, Kind::MissingRows { ids: vec![FIRST] }));
@@ -170,7 +199,10 @@ async fn the_second_source_goes_by_the_corporations_own_alliance() {
     world.move_character(FIRST + 3, 98_999_999);
     let bench = Bench::of(world);
     let esi = bench.esi().await;
-    let ask = |id| esi.organisation_by_second_source(id, within(20));
+    let ask = async |id| {
+        let answer: Result<SecondAnswer, EsiError> = esi.organisation_by_second_source(id, within(20)).await;
+        answer.map(|answer| answer.source)
+    };
     assert_eq!(ask(nth(0)).await, Ok(SecondSource::Member(member())));
     assert_eq!(ask(nth(1)).await, Ok(SecondSource::Gone));
     assert_eq!(ask(nth(2)).await, Ok(SecondSource::Gone));
@@ -179,6 +211,38 @@ async fn the_second_source_goes_by_the_corporations_own_alliance() {
     let old = esi.affiliations(&[nth(0)], within(20)).await.unwrap();
     let shown = Organisation { corporation: CorporationId(CORPORATION), alliance: None };
     assert_ne!(old.found[0].1, shown);
+    bench.well_behaved();
+}
+
+/// Asks, from what is kept, until the answer is so old.
+async fn until_as_old(esi: &Esi, id: EveCharacterId, age: Duration) -> Duration {
+    let asked = async {
+        loop {
+            let answer = esi.organisation_by_second_source(id, within(20)).await.unwrap();
+            if answer.age >= age {
+                return answer.age;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), asked).await.expect("it grows old")
+}
+
+#[tokio::test]
+async fn the_second_source_says_how_old_the_older_of_its_sheets_is_in_every_shard() {
+    let bench = Bench::of(with_state(CharacterState::Deleted, [1]));
+    let (first, second) = (bench.esi().await, bench.esi().await);
+    let new = first.organisation_by_second_source(nth(0), within(20)).await.unwrap();
+    assert_eq!(new, SecondAnswer { source: SecondSource::Member(member()), age: Duration::ZERO });
+    let least = Duration::from_millis(100);
+    until_as_old(&first, nth(0), least).await;
+    assert!(until_as_old(&second, nth(0), least).await < Duration::from_secs(20), "not the time it is kept");
+    assert_eq!(bench.simulator.counts().total(), 2);
+    // A new sheet of a character, the old one of the corporation.
+    assert!(second.organisation_by_second_source(nth(2), within(20)).await.unwrap().age >= least);
+    assert_eq!(bench.simulator.counts().total(), 3);
+    let gone = SecondAnswer { source: SecondSource::Gone, age: Duration::ZERO };
+    assert_eq!(second.organisation_by_second_source(nth(1), within(20)).await, Ok(gone));
     bench.well_behaved();
 }
 

@@ -20,7 +20,6 @@ fn outcome(esi: &Esi, route: &str, outcome: &str) -> u64 {
 async fn a_passing_trouble_is_retried_twice_and_then_the_characters_are_unknown() {
     let troubles = [
         (Kind::InternalError, "500"),
-        (Kind::DisguisedThrottle, "500"),
         (Kind::BadGateway, "502"),
         (Kind::Unavailable, "503"),
         (Kind::GatewayTimeout, "504"),
@@ -50,6 +49,21 @@ async fn retried_twice(kind: Kind, code: &str) {
     assert!(matches!(error, EsiError::Unavailable(_)), "{kind:?}: {error}");
     assert!(error.to_string().len() < 300);
     assert_eq!(bench.simulator.counts().arrived(Route::Affiliation), 6, "{kind:?}");
+    bench.well_behaved();
+}
+
+#[tokio::test]
+async fn a_throttle_in_disguise_is_a_pause_and_not_a_trouble() {
+    let bench = Bench::start();
+    bench.simulator.faults().add(Fault::on(Route::Affiliation, Kind::DisguisedThrottle));
+    for esi in [bench.esi().await, bench.esi().await] {
+        let error = esi.affiliations(&thousand(), within(5)).await.unwrap_err();
+        assert!(matches!(error, EsiError::Budget { .. }), "{error}");
+    }
+    assert_eq!(bench.simulator.counts().total(), 1);
+    bench.simulator.faults().clear();
+    let result = bench.esi().await.affiliations(&thousand(), within(20)).await.unwrap();
+    assert_eq!(result.found.len(), 1000);
     bench.well_behaved();
 }
 

@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use esi::EsiError;
-use esi_simulator::{Fault, Kind, RetryAfterForm, Route, TokenBucket};
-use identity::ids::EveCharacterId;
+use esi_simulator::{Counts, Fault, Kind, RetryAfterForm, Route, TokenBucket};
+use identity::ids::{CorporationId, EveCharacterId};
 use time::OffsetDateTime;
 use tokio::{task::JoinSet, time::Instant};
 
-use crate::support::{Bench, nth, thousand, within};
+use crate::support::{Bench, CORPORATION, OTHER_CORPORATION, nth, thousand, within};
 
 fn wait(error: &EsiError, now: OffsetDateTime) -> i64 {
     match error {
@@ -108,6 +108,75 @@ async fn a_bucket_is_found_from_headers_and_never_emptied() {
     }
     assert_eq!(bench.simulator.counts().answered(Route::Character, 429), 0);
     bench.well_behaved();
+}
+
+#[tokio::test]
+async fn after_a_block_one_call_goes_ahead() {
+    let bench = Bench::start();
+    bench.simulator.settings(|settings| {
+        let routes = vec![Route::Character];
+        settings.token_buckets = vec![TokenBucket { group: "char".into(), routes, tokens: 40, window_seconds: 4 }];
+    });
+    let esi = Arc::new(bench.esi().await);
+    let mut served = 0;
+    while esi.character(nth(served), within(1)).await.is_ok() {
+        served += 1;
+    }
+    assert!(served > 0);
+    bench.simulator.clear_requests();
+    bench.simulator.faults().add(Fault::on(Route::Character, Kind::Slow { ms: 200 }));
+    let mut calls = JoinSet::new();
+    for index in 0..4 {
+        let esi = Arc::clone(&esi);
+        calls.spawn(async move { esi.character(nth(900 + index), within(20)).await.is_ok() });
+    }
+    assert_eq!(calls.join_all().await, [true; 4]);
+    let requests = bench.simulator.requests();
+    let (first, others) = requests.split_first().unwrap();
+    assert_eq!(others.len(), 3);
+    assert!(others.iter().all(|other| first.answered.is_some_and(|end| other.arrived >= end)), "{requests:?}");
+    bench.well_behaved();
+}
+
+#[tokio::test]
+async fn a_milder_notice_does_not_replace_a_stronger_one_on_the_board() {
+    let bench = Bench::start();
+    bench.simulator.settings(|settings| {
+        settings.error_window_seconds = 10;
+        let routes = vec![Route::Corporation];
+        settings.token_buckets = vec![TokenBucket { group: "corp".into(), routes, tokens: 100, window_seconds: 60 }];
+    });
+    let esi = bench.esi().await;
+    // Its group is known.
+    esi.corporation(CorporationId(CORPORATION), within(20)).await.unwrap();
+    let limited = Kind::RateLimited { retry_after_seconds: 5, form: RetryAfterForm::Seconds };
+    for (route, what) in [(Route::Names, limited.clone()), (Route::Corporation, limited)] {
+        bench.simulator.faults().add(Fault::on(route, what));
+        bench.simulator.faults().add(Fault::on(route, Kind::Slow { ms: 1000 }));
+    }
+    // While two calls are under way, another shard puts up more than their answers say.
+    let mut conn = bench.redis.connect().await;
+    let ids = [nth(0).0];
+    let names = esi.names(&ids, within(3));
+    let corporation = esi.corporation(CorporationId(OTHER_CORPORATION), within(3));
+    let other_shard = async {
+        let under_way = |counts: &Counts| counts.arrived(Route::Names) == 1 && counts.arrived(Route::Corporation) == 2;
+        assert!(bench.simulator.wait_for(Duration::from_secs(10), under_way).await);
+        for (key, value) in [("esi:pause", 1), ("esi:limit:errors", 7), ("esi:limit:group:corp", 1)] {
+            let mut set = redis::cmd("SET");
+            set.arg(key).arg(value).arg("PX").arg(50_000).exec_async(&mut conn).await.unwrap();
+        }
+        conn
+    };
+    let (names, corporation, mut conn) = tokio::join!(names, corporation, other_shard);
+    assert!(names.is_empty());
+    assert!(matches!(corporation, Err(EsiError::Budget { .. })), "{corporation:?}");
+    let remain: u32 = redis::cmd("GET").arg("esi:limit:errors").query_async(&mut conn).await.unwrap();
+    assert_eq!(remain, 7);
+    for key in ["esi:pause", "esi:limit:errors", "esi:limit:group:corp"] {
+        let left: i64 = redis::cmd("PTTL").arg(key).query_async(&mut conn).await.unwrap();
+        assert!(left > 20_000, "{key}: {left} ms");
+    }
 }
 
 #[tokio::test]

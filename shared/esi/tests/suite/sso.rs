@@ -4,13 +4,15 @@ use std::{
     fmt::Write as _,
     io::{self, Write},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use esi::{Esi, SsoError};
-use esi_simulator::{Audience, BadToken, Fault, Issuer, Kind, Route, Simulator};
+use esi_simulator::{Audience, BadToken, Fault, Issuer, Kind, RetryAfterForm, Route, Simulator};
 use identity::ids::EveCharacterId;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use runtime::Secret;
+use tokio::time::{Instant, timeout};
 
 use crate::support::{Bench, FIRST, nth, within};
 
@@ -20,7 +22,7 @@ fn token(bench: &Bench) -> Secret {
 
 async fn owner(esi: &Esi, refresh_token: &Secret) -> Result<String, SsoError> {
     let refreshed = esi.refresh(nth(0), refresh_token, within(20)).await?;
-    esi.owner(nth(0), &refreshed.access_token).await.map(|owner| owner.0)
+    esi.owner(nth(0), &refreshed.access_token, within(20)).await.map(|owner| owner.0)
 }
 
 #[tokio::test]
@@ -51,7 +53,7 @@ async fn a_rotated_token_is_handed_over_and_an_unchanged_one_is_not() {
     bench.simulator.faults().add(Fault::on(Route::Token, Kind::NoAccessToken));
     let refreshed = esi.refresh(nth(0), &second, within(20)).await.unwrap();
     assert!(refreshed.new_refresh_token.is_some());
-    assert_eq!(esi.owner(nth(0), &refreshed.access_token).await, Err(SsoError::NoAccessToken));
+    assert_eq!(esi.owner(nth(0), &refreshed.access_token, within(20)).await, Err(SsoError::NoAccessToken));
 }
 
 #[tokio::test]
@@ -137,9 +139,9 @@ async fn another_algorithm_or_an_unknown_key_is_refused() {
     let kid = Some("JWT-Signature-Key".to_owned());
     let symmetric = forged(&Header { kid, ..Header::new(Algorithm::HS256) }, &EncodingKey::from_secret(b"public key"));
     let refused = |text: &str| Err(SsoError::BadAccessToken(text.to_owned()));
-    assert_eq!(esi.owner(nth(0), &symmetric).await, refused("not signed with RS256"));
+    assert_eq!(esi.owner(nth(0), &symmetric, within(20)).await, refused("not signed with RS256"));
     let unsigned = "eyJhbGciOiJub25lIn0.e30.";
-    assert_eq!(esi.owner(nth(0), &Secret::new(unsigned)).await, refused("not a signed token"));
+    assert_eq!(esi.owner(nth(0), &Secret::new(unsigned), within(20)).await, refused("not a signed token"));
 
     // The machine's own key, under an id that SSO does not know: the set is fetched once more, and not at each token.
     owner(&esi, &token(&bench)).await.unwrap();
@@ -147,11 +149,11 @@ async fn another_algorithm_or_an_unknown_key_is_refused() {
         EncodingKey::from_rsa_pem(include_bytes!("../../../../tests/esi-simulator/src/keys/foreign.pem")).unwrap();
     let unknown = forged(&Header { kid: Some("new".into()), ..Header::new(Algorithm::RS256) }, &key);
     for _ in 0..3 {
-        assert_eq!(esi.owner(nth(0), &unknown).await, refused("unknown key id"));
+        assert_eq!(esi.owner(nth(0), &unknown, within(20)).await, refused("unknown key id"));
     }
     assert_eq!(bench.simulator.counts().arrived(Route::Jwks), 2);
     let without = forged(&Header::new(Algorithm::RS256), &key);
-    assert_eq!(esi.owner(nth(0), &without).await, refused("no key id"));
+    assert_eq!(esi.owner(nth(0), &without, within(20)).await, refused("no key id"));
 }
 
 #[tokio::test]
@@ -220,4 +222,77 @@ async fn unreachable_sso(bench: &Bench, refresh_token: &Secret, shown: &mut Stri
     let esi = bench.esi_with(|settings, _| settings.sso_url = address.parse().unwrap()).await;
     let error = esi.refresh(EveCharacterId(1), refresh_token, within(3)).await.unwrap_err();
     write!(shown, "{error} {error:?}").unwrap();
+}
+
+/// Ends in the test's time, though the endpoint hangs.
+async fn soon<T>(work: impl Future<Output = T>) -> T {
+    timeout(Duration::from_secs(8), work).await.expect("it does not wait for the key set")
+}
+
+#[tokio::test]
+async fn a_key_set_that_hangs_holds_up_one_call_and_no_token_is_exchanged() {
+    let bench = Bench::start();
+    bench.simulator.settings(|settings| settings.rotate_refresh_tokens = true);
+    bench.simulator.faults().add(Fault::on(Route::Jwks, Kind::Hang));
+    let esi = bench.esi().await;
+    let refresh_token = token(&bench);
+    let refresh = || esi.refresh(nth(0), &refresh_token, within(1));
+    let (a, b, c) = soon(Box::pin(async { tokio::join!(refresh(), refresh(), refresh()) })).await;
+    let later = soon(esi.refresh(nth(0), &refresh_token, within(60))).await;
+    for result in [a, b, c, later] {
+        assert!(matches!(result, Err(SsoError::Unavailable(_))), "{result:?}");
+    }
+    let kid = Some("JWT-Signature-Key".to_owned());
+    let key =
+        EncodingKey::from_rsa_pem(include_bytes!("../../../../tests/esi-simulator/src/keys/foreign.pem")).unwrap();
+    let access_token = forged(&Header { kid, ..Header::new(Algorithm::RS256) }, &key);
+    let owner = soon(esi.owner(nth(0), &access_token, within(60))).await;
+    assert!(matches!(owner, Err(SsoError::Unavailable(_))), "{owner:?}");
+    assert_eq!(bench.simulator.counts().arrived(Route::Jwks), 1);
+    assert_eq!(bench.simulator.counts().arrived(Route::Token), 0);
+}
+
+#[tokio::test]
+async fn the_deadline_ends_the_fetch_of_keys_for_an_owner() {
+    let bench = Bench::start();
+    bench.simulator.faults().add(Fault::on(Route::Jwks, Kind::Hang));
+    let key =
+        EncodingKey::from_rsa_pem(include_bytes!("../../../../tests/esi-simulator/src/keys/foreign.pem")).unwrap();
+    let access_token = forged(&Header { kid: Some("any".into()), ..Header::new(Algorithm::RS256) }, &key);
+    let esi = bench.esi().await;
+    let owner = soon(esi.owner(nth(0), &access_token, within(1))).await;
+    assert!(matches!(owner, Err(SsoError::Unavailable(_))), "{owner:?}");
+}
+
+#[tokio::test]
+async fn a_key_set_without_a_key_is_not_fetched_for_every_token() {
+    let bench = Bench::start();
+    bench.simulator.faults().add(Fault::on(Route::Jwks, Kind::TruncatedJson));
+    let esi = bench.esi().await;
+    for _ in 0..3 {
+        assert!(matches!(owner(&esi, &token(&bench)).await, Err(SsoError::Unavailable(_))));
+    }
+    assert_eq!(bench.simulator.counts().arrived(Route::Jwks), 1);
+    assert_eq!(bench.simulator.counts().arrived(Route::Token), 0);
+}
+
+#[tokio::test]
+async fn a_short_wait_that_sso_asks_for_is_waited_and_a_long_one_is_not() {
+    let bench = Bench::start();
+    let esi = bench.esi().await;
+    let refresh_token = token(&bench);
+    let limited = |seconds| Kind::RateLimited { retry_after_seconds: seconds, form: RetryAfterForm::Seconds };
+    bench.simulator.faults().add(Fault::on(Route::Token, limited(2)).first(1));
+    let started = Instant::now();
+    assert_eq!(owner(&esi, &refresh_token).await, Ok(format!("owner-{FIRST}")));
+    assert!(started.elapsed() >= Duration::from_secs(2));
+    assert_eq!(bench.simulator.counts().arrived(Route::Token), 2);
+    for (seconds, deadline) in [(600, within(60)), (5, within(3))] {
+        bench.simulator.faults().clear();
+        bench.simulator.clear_requests();
+        bench.simulator.faults().add(Fault::on(Route::Token, limited(seconds)));
+        let result = soon(esi.refresh(nth(0), &refresh_token, deadline)).await;
+        assert!(matches!(result, Err(SsoError::Unavailable(_))), "{result:?}");
+        assert_eq!(bench.simulator.counts().arrived(Route::Token), 1);
+    }
 }
