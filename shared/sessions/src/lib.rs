@@ -17,12 +17,14 @@
 //! **A login racing an invalidation.** Approval is read in the database and the session written here, so a take can
 //! fall between them. It leaves a mark with the time of its observation; an open or act-as whose approval is older
 //! than the mark is refused, one that is as old or younger passes. Whichever comes first, no session lives whose
-//! approval is older than an observation that hit its character, and none dies whose approval is younger.
+//! approval is older than an observation that hit its character, and none dies whose approval is younger. A session that
+//! the take did not find, since the index had lost it, ends by the mark when it is next used.
 //!
 //! **Repeating a take.** It leaves a receipt, and finding one it changes nothing and answers the same again. So a
 //! caller that crashed before it wrote its own records completes them later, with the same sessions.
 //!
-//! Sessions may be written by other programs in the same layout, also without a time to live on the hash.
+//! Sessions may be written by other programs in the same layout, also without a time to live on the hash. A take finds
+//! them until their `expires_at`, idle or not. Keys of another type spoil the steps of their own account alone.
 
 mod end;
 mod error;

@@ -55,7 +55,8 @@ impl Sessions {
     }
 
     /// The live session of `token`, which counts as seen now; none for a token that is unknown, over or malformed
-    /// alike. A session found to be over is removed.
+    /// alike. A session found to be over is removed, and so is one whose approval is older than a mark of its character
+    /// or account: a take that did not find it in the index has overlooked it.
     pub async fn validate(&self, token: &str) -> Result<Option<Session>, SessionError> {
         match token::parse(token) {
             Some((account, hash)) => self.validate_hash(account, &hash).await,
@@ -67,12 +68,12 @@ impl Sessions {
     /// token was shown. The name alone proves nothing.
     pub async fn validate_hash(&self, account: AccountId, hash: &SessionHash) -> Result<Option<Session>, SessionError> {
         let mut call = self.scripts.validate.prepare_invoke();
-        call.key(keys::index(account)).arg(millis(self.settings.idle)).arg(hash.as_str());
+        call.key(keys::index(account)).key(keys::denied(account)).arg(millis(self.settings.idle)).arg(hash.as_str());
         self.run::<Option<Row>>(&call).await?.map(Session::from_row).transpose()
     }
 
     /// Changes the character that the session of `token` acts as (none: account-only again), on an approval read at
-    /// `approved_at` by the database's clock. None if there is no such live session. For the character it already
+    /// `approved_at` by the database's clock. None if there is no such live session, as for [`Self::validate`]. For the character it already
     /// acts as, the younger of both approvals stands.
     ///
     /// # Errors
@@ -105,14 +106,21 @@ impl Sessions {
         self.run::<Vec<Row>>(&call).await?.into_iter().map(Session::from_row).collect()
     }
 
-    /// The account's live sessions that act as `character`, at most [`MAX_SESSIONS_PER_ACCOUNT`], in no order. Writes
+    /// The account's sessions that act as `character` and have not reached their absolute end, as a take finds them:
+    /// idle or not. At most [`MAX_SESSIONS_PER_ACCOUNT`], in no order; none where the index is of another type. Writes
     /// nothing.
     pub async fn find_acting(&self, account: AccountId, character: CharacterId) -> Result<Vec<Session>, SessionError> {
+        self.find(account, &character.to_string()).await
+    }
+
+    /// As [`Self::find_acting`], whichever character they act as. Unlike [`Self::list`] it leaves dead ones in place.
+    pub async fn find_all(&self, account: AccountId) -> Result<Vec<Session>, SessionError> {
+        self.find(account, "*").await
+    }
+
+    async fn find(&self, account: AccountId, character: &str) -> Result<Vec<Session>, SessionError> {
         let mut call = self.scripts.find_acting.prepare_invoke();
-        call.key(keys::index(account))
-            .arg(millis(self.settings.idle))
-            .arg(character.to_string())
-            .arg(MAX_SESSIONS_PER_ACCOUNT);
+        call.key(keys::index(account)).arg(character).arg(MAX_SESSIONS_PER_ACCOUNT);
         self.run::<Vec<Row>>(&call).await?.into_iter().map(Session::from_row).collect()
     }
 }

@@ -13,6 +13,7 @@ macro_rules! step {
         Script::new(concat!(
             include_str!("lua/session.lua"),
             include_str!("lua/marks.lua"),
+            include_str!("lua/touch.lua"),
             include_str!(concat!("lua/", $file, ".lua"))
         ))
     };

@@ -105,9 +105,8 @@ struct Entry {
 
 /// Reads a receipt. Tolerant within the fields: the sessions are gone, and whatever else another program wrote into
 /// them must not keep that from being recorded.
-pub(crate) fn removed_from_receipt(receipt: &[u8]) -> Result<Vec<RemovedSession>, SessionError> {
-    let entries: Vec<Entry> = serde_json::from_str(&String::from_utf8_lossy(receipt))
-        .map_err(|error| SessionError::Broken(format!("unreadable receipt: {error}")))?;
+pub(crate) fn removed_from_receipt(receipt: &[u8]) -> serde_json::Result<Vec<RemovedSession>> {
+    let entries: Vec<Entry> = serde_json::from_str(&String::from_utf8_lossy(receipt))?;
     Ok(entries
         .into_iter()
         .map(|entry| RemovedSession {

@@ -9,8 +9,9 @@ pub struct Settings {
     pub idle: Duration,
     /// A session this old is over, however busy (30 days). Fixed for a session when it is opened.
     pub absolute: Duration,
-    /// How long a mark refuses approvals older than its observation (24 h). Must exceed the time that can pass
-    /// between reading an approval and opening a session with it.
+    /// How long a mark refuses approvals older than its observation (24 h), and ends sessions with such an approval
+    /// when they are used. Must exceed the time that can pass between reading an approval and opening a session with
+    /// it.
     pub mark_ttl: Duration,
     /// How long a receipt that nobody forgets is kept (7 days). Must exceed the longest time a crashed caller may
     /// take to come back.

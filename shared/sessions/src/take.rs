@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr};
 
 use identity::ids::{AccountId, CharacterId};
 use redis::ScriptInvocation;
+use tracing::warn;
 use uuid::Uuid;
 
 use crate::{
@@ -106,16 +107,18 @@ pub struct Taken {
 }
 
 impl Sessions {
-    /// Takes the live sessions each element hits, sets its mark and leaves its receipt: one atomic step per element,
-    /// answered in their order. An element whose receipt is already there changes nothing and answers what was
-    /// removed then, so a failed call is simply repeated.
-    pub async fn take(&self, takes: &[Take]) -> Result<Vec<Taken>, SessionError> {
-        let replies: Vec<(bool, Vec<u8>)> = self
+    /// Takes the sessions each element hits, sets its mark and leaves its receipt: one atomic step per element, answered
+    /// in their order. Hit are idle sessions too. An element whose receipt is already there changes nothing and answers
+    /// what was removed then, so a failed call is simply repeated.
+    ///
+    /// None for an element that a key of its account makes impossible, since it is of another type or a receipt that
+    /// cannot be read: nothing is changed then, a warning names the key, and the other elements are carried out.
+    pub async fn take(&self, takes: &[Take]) -> Result<Vec<Option<Taken>>, SessionError> {
+        let replies: Vec<(u8, Vec<u8>)> = self
             .run_each(&self.scripts.take, takes, |take, call| {
                 call.key(keys::index(take.account_id))
                     .key(keys::denied(take.account_id))
                     .key(keys::receipt(take.account_id, take.receipt))
-                    .arg(millis(self.settings.idle))
                     .arg(take.gate.scope())
                     .arg(take.character_id.to_string())
                     .arg(take.gate.mark_field(take.character_id))
@@ -124,10 +127,7 @@ impl Sessions {
                     .arg(millis(self.settings.receipt_ttl));
             })
             .await?;
-        replies
-            .into_iter()
-            .map(|(replayed, receipt)| Ok(Taken { removed: removed_from_receipt(&receipt)?, replayed }))
-            .collect()
+        Ok(takes.iter().zip(replies).map(|(take, (outcome, content))| taken(take, outcome, &content)).collect())
     }
 
     /// Removes receipts whose takes are fully recorded elsewhere. Those already gone are fine.
@@ -142,26 +142,37 @@ impl Sessions {
         Ok(())
     }
 
-    /// Sets the mark of each observation, then counts the live sessions it hits, which stay. From here on no session
-    /// with an older approval is added to them.
-    pub async fn mark_and_probe(&self, probes: &[Probe]) -> Result<Vec<u32>, SessionError> {
-        self.run_each(&self.scripts.mark_and_probe, probes, |probe, call| {
-            call.key(keys::index(probe.account_id))
-                .key(keys::denied(probe.account_id))
-                .arg(millis(self.settings.idle))
-                .arg(probe.gate.scope())
-                .arg(probe.character_id.to_string())
-                .arg(probe.gate.mark_field(probe.character_id))
-                .arg(probe.observed_at.0)
-                .arg(millis(self.settings.mark_ttl));
-        })
-        .await
+    /// Sets the mark of each observation, then counts the sessions it hits. From here on no session with an older
+    /// approval is added to them, and of themselves none can be used any more; they are left to a take.
+    ///
+    /// None for an element as for [`Self::take`].
+    pub async fn mark_and_probe(&self, probes: &[Probe]) -> Result<Vec<Option<u32>>, SessionError> {
+        let replies: Vec<(u32, Option<String>)> = self
+            .run_each(&self.scripts.mark_and_probe, probes, |probe, call| {
+                call.key(keys::index(probe.account_id))
+                    .key(keys::denied(probe.account_id))
+                    .arg(probe.gate.scope())
+                    .arg(probe.character_id.to_string())
+                    .arg(probe.gate.mark_field(probe.character_id))
+                    .arg(probe.observed_at.0)
+                    .arg(millis(self.settings.mark_ttl));
+            })
+            .await?;
+        let hits = probes.iter().zip(replies).map(|(probe, (hits, wrong))| match wrong {
+            None => Some(hits),
+            Some(key) => {
+                warn!(account_id = %probe.account_id, key, "no mark is set: a key is of another type, remove it");
+                None
+            }
+        });
+        Ok(hits.collect())
     }
 
-    /// Counts the live sessions each observation would hit now. Writes nothing.
+    /// Counts the sessions each observation would hit now, idle ones too; none where the index is of another type.
+    /// Writes nothing.
     pub async fn probe(&self, probes: &[Probe]) -> Result<Vec<u32>, SessionError> {
         self.run_each(&self.scripts.probe, probes, |probe, call| {
-            self.fill_probe(
+            fill_probe(
                 call,
                 probe.account_id,
                 probe.gate.scope(),
@@ -172,25 +183,36 @@ impl Sessions {
         .await
     }
 
-    /// Says for each account whether it has any live session. Writes nothing.
+    /// Says for each account whether it has any session, counted as by [`Self::probe`]. Writes nothing.
     pub async fn has_live_sessions(&self, accounts: &[AccountId]) -> Result<Vec<bool>, SessionError> {
         let counts: Vec<u32> = self
             .run_each(&self.scripts.probe, accounts, |account, call| {
                 // Every session was approved before the end of time.
-                self.fill_probe(call, *account, Gate::Any.scope(), "", i64::MAX);
+                fill_probe(call, *account, Gate::Any.scope(), "", i64::MAX);
             })
             .await?;
         Ok(counts.into_iter().map(|count| count > 0).collect())
     }
+}
 
-    fn fill_probe(
-        &self,
-        call: &mut ScriptInvocation<'_>,
-        account: AccountId,
-        scope: &str,
-        character: &str,
-        observed_at: i64,
-    ) {
-        call.key(keys::index(account)).arg(millis(self.settings.idle)).arg(scope).arg(character).arg(observed_at);
+/// Reads the answer of `lua/take.lua`.
+fn taken(take: &Take, outcome: u8, content: &[u8]) -> Option<Taken> {
+    let account_id = take.account_id;
+    if outcome == 2 {
+        let key = String::from_utf8_lossy(content);
+        warn!(%account_id, %key, "no session is taken: a key is of another type, remove it");
+        return None;
     }
+    match removed_from_receipt(content) {
+        Ok(removed) => Some(Taken { removed, replayed: outcome == 1 }),
+        Err(error) => {
+            let key = keys::receipt(account_id, take.receipt);
+            warn!(%account_id, key, %error, "what was taken is unknown: the receipt cannot be read, remove it");
+            None
+        }
+    }
+}
+
+fn fill_probe(call: &mut ScriptInvocation<'_>, account: AccountId, scope: &str, character: &str, observed_at: i64) {
+    call.key(keys::index(account)).arg(scope).arg(character).arg(observed_at);
 }

@@ -31,6 +31,7 @@ impl Sessions {
         let ticket = SessionToken::generate(account)?;
         let mut call = self.scripts.issue_ticket.prepare_invoke();
         call.key(keys::index(account))
+            .key(keys::denied(account))
             .key(keys::ticket(account, &ticket.hash()))
             .arg(millis(self.settings.idle))
             .arg(hash.as_str())
@@ -43,7 +44,10 @@ impl Sessions {
     pub async fn redeem_ticket(&self, ticket: &str) -> Result<Option<Session>, SessionError> {
         let Some((account, hash)) = token::parse(ticket) else { return Ok(None) };
         let mut call = self.scripts.redeem_ticket.prepare_invoke();
-        call.key(keys::index(account)).key(keys::ticket(account, &hash)).arg(millis(self.settings.idle));
+        call.key(keys::index(account))
+            .key(keys::denied(account))
+            .key(keys::ticket(account, &hash))
+            .arg(millis(self.settings.idle));
         self.run::<Option<Row>>(&call).await?.map(Session::from_row).transpose()
     }
 }

@@ -2,7 +2,7 @@
 -- KEYS: index, denied
 -- ARGV: idle, hash, character or '', approved_at
 -- Reply: nil without such a session; {mark, nil} when refused; {0, session} when done.
-local session = touch(KEYS[1], ARGV[2], clock(), tonumber(ARGV[1]))
+local session = touch(KEYS[1], KEYS[2], ARGV[2], clock(), tonumber(ARGV[1]))
 if not session then return nil end
 
 local character, approved_at = ARGV[3], tonumber(ARGV[4])
@@ -10,8 +10,8 @@ local mark = mark_against(KEYS[2], character, approved_at)
 if mark then return { mark, false } end
 
 -- Two steps to the same character may arrive in the wrong order: the younger approval stands.
-if string.lower(session.character_id or '') == character then
-  approved_at = math.max(approved_at, number(session.approved_at) or 0)
+if acting_as(session) == character then
+  approved_at = math.max(approved_at, approval(session))
 end
 session.character_id = character
 session.approved_at = text(approved_at)

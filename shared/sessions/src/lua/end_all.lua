@@ -3,7 +3,7 @@
 -- ARGV: idle, hash of the session to keep or ''
 -- Reply: how many live sessions ended.
 local index, kept = KEYS[1], ARGV[2]
-local live, dead = scan(index, clock(), tonumber(ARGV[1]), false)
+local live, dead = scan(index, clock(), tonumber(ARGV[1]))
 
 local found = kept == ''
 for _, session in ipairs(live) do found = found or session.hash == kept end

@@ -1,10 +1,11 @@
--- The live sessions that act as a character. Reads only.
+-- The sessions that act as a character, or all of the account. Reads only.
 -- KEYS: index
--- ARGV: idle, character, most sessions
+-- ARGV: character or '*', most sessions
+if misfit({ 'zset' }) then return {} end
+
 local rows = {}
-for _, session in ipairs((scan(KEYS[1], clock(), tonumber(ARGV[1]), true))) do
-  if string.lower(session.character_id or '') == ARGV[2] and #rows < tonumber(ARGV[3]) then
-    rows[#rows + 1] = row(session)
-  end
+for _, session in ipairs((scan(KEYS[1], clock()))) do
+  local wanted = ARGV[1] == '*' or acting_as(session) == ARGV[1]
+  if wanted and #rows < tonumber(ARGV[2]) then rows[#rows + 1] = row(session) end
 end
 return rows

@@ -19,9 +19,22 @@ local function set_mark(denied, field, observed_at, ttl)
   redis.call('PEXPIRE', denied, ttl)
 end
 
--- `gate` is `acting` (sessions that act as the character) or `account` (all of them). A session without a readable
--- approval counts as approved never.
+-- The character a session acts as, or ''; another program may have written it in capitals.
+local function acting_as(session)
+  return string.lower(session.character_id or '')
+end
+
+-- A session without a readable approval counts as approved never.
+local function approval(session)
+  return number(session.approved_at) or 0
+end
+
+local function is_marked(denied, session)
+  return mark_against(denied, acting_as(session), approval(session)) ~= nil
+end
+
+-- `gate` is `acting` (sessions that act as the character) or `account` (all of them).
 local function is_hit(session, gate, character, observed_at)
-  if (number(session.approved_at) or 0) >= observed_at then return false end
-  return gate == 'account' or string.lower(session.character_id or '') == character
+  if approval(session) >= observed_at then return false end
+  return gate == 'account' or acting_as(session) == character
 end

@@ -11,7 +11,7 @@ if mark then return mark end
 -- At the limit the session unseen for longest makes room, so that no step ever has an unbounded account before it.
 local now = clock()
 if redis.call('ZCARD', index) >= most then
-  local live, dead = scan(index, now, idle, false)
+  local live, dead = scan(index, now, idle)
   for _, hash in ipairs(dead) do drop(index, hash) end
   table.sort(live, function(a, b) return (number(a.last_seen_at) or 0) < (number(b.last_seen_at) or 0) end)
   for i = 1, #live - most + 1 do drop(index, live[i].hash) end

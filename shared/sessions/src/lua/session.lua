@@ -14,10 +14,11 @@ local function clock()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- A finite number below 10^15, or nil: inf and nan parse as Lua numbers, yet neither JSON nor a reply can hold them.
+-- A number of at most 14 digits, or nil: JSON keeps no more of them here, and neither it nor a reply can hold the inf
+-- and nan that parse as Lua numbers.
 local function number(text)
   local n = tonumber(text)
-  if n and n > -1e15 and n < 1e15 then return math.floor(n) end
+  if n and n > -1e14 and n < 1e14 then return math.floor(n) end
   return nil
 end
 
@@ -32,6 +33,16 @@ end
 
 local function session_key(index, hash)
   return string.sub(index, 1, -6) .. hash
+end
+
+-- The first of KEYS that is there and of another type than named here in its place, or nil. A step that raises fails
+-- the whole pipeline it is part of; one that asks here first spoils nothing but itself.
+local function misfit(types)
+  for i, wanted in ipairs(types) do
+    local found = redis.call('TYPE', KEYS[i]).ok
+    if found ~= 'none' and found ~= wanted then return KEYS[i] end
+  end
+  return nil
 end
 
 -- The session, or nil where it is missing, of another type, or past its absolute end.
@@ -54,17 +65,17 @@ end
 
 -- Live sessions and the names of dead ones. Reads only.
 --
--- `trust_ttl`: a key that still has a TTL counts as not idle, whatever this caller's `idle` says. Another program's
--- setting may be longer, and a session overlooked here would outlive its access; only a key without TTL (written by
--- hand) is then judged by `idle`.
-local function scan(index, now, idle, trust_ttl)
+-- Without `idle` every session before its absolute end is live. Whoever takes, or looks for what to take, passes none:
+-- another program's `idle` may be longer, and a session overlooked here would outlive its access.
+local function scan(index, now, idle)
   local live, dead = {}, {}
   for _, hash in ipairs(redis.call('ZRANGE', index, 0, -1)) do
     local session = read(index, hash, now)
-    if session and is_idle(session, now, idle) then
-      if not (trust_ttl and redis.call('PTTL', session.key) >= 0) then session = nil end
+    if session and not (idle and is_idle(session, now, idle)) then
+      live[#live + 1] = session
+    else
+      dead[#dead + 1] = hash
     end
-    if session then live[#live + 1] = session else dead[#dead + 1] = hash end
   end
   return live, dead
 end
@@ -79,22 +90,6 @@ local function enter(index, hash, expires_at, now)
   local left = redis.call('PTTL', index)
   redis.call('ZADD', index, text(expires_at), hash)
   if left ~= -1 and left < expires_at - now then redis.call('PEXPIREAT', index, text(expires_at)) end
-end
-
--- Marks the session as seen and returns it; one that is over is removed and nil returned.
--- It is entered in the index again, since a session missing there would be overlooked by a take.
-local function touch(index, hash, now, idle)
-  local session = read(index, hash, now)
-  if not session or is_idle(session, now, idle) then
-    drop(index, hash)
-    return nil
-  end
-  session.last_seen_at = text(now)
-  redis.call('HSET', session.key, 'last_seen_at', session.last_seen_at)
-  local expires_at = number(session.expires_at)
-  redis.call('PEXPIRE', session.key, text(math.min(idle, expires_at - now)))
-  enter(index, hash, expires_at, now)
-  return session
 end
 
 -- The session as a reply: its hash, then FIELDS in order (nil where missing).

@@ -6,7 +6,7 @@ use sessions::{SessionError, Settings};
 
 use crate::{
     fixture::{Redis, account, character, key, open, write_by_hand},
-    take::acting,
+    take::{acting, probe_of, take_all},
 };
 
 /// SHA-256 of `token()`, computed elsewhere, so that the contract does not rest on this crate's own hashing.
@@ -46,7 +46,7 @@ async fn sessions_written_by_hand_are_counted_and_taken() {
     assert_eq!(sessions.has_live_sessions(&[account]).await.unwrap(), [true]);
     assert_eq!(sessions.find_acting(account, left).await.unwrap().len(), 3);
 
-    let taken = sessions.take(&[acting(account, left, 100)]).await.unwrap();
+    let taken = take_all(&sessions, &[acting(account, left, 100)]).await;
 
     let mut removed: Vec<_> = taken[0].removed.iter().map(|session| session.hash.to_string()).collect();
     removed.sort();
@@ -64,7 +64,7 @@ async fn a_validated_session_missing_from_the_index_is_entered_and_can_be_taken(
 
     assert!(sessions.validate(token.expose()).await.unwrap().is_some());
 
-    assert_eq!(sessions.take(&[acting(account, left, 100)]).await.unwrap()[0].removed.len(), 1);
+    assert_eq!(take_all(&sessions, &[acting(account, left, 100)]).await[0].removed.len(), 1);
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn unreadable_fields_neither_save_a_session_nor_stop_its_take() {
 
     let error = sessions.list(account).await.unwrap_err();
     assert!(matches!(error, SessionError::Broken(_)), "{error:?}");
-    let taken = sessions.take(&[acting(account, left, 100)]).await.unwrap();
+    let taken = take_all(&sessions, &[acting(account, left, 100)]).await;
 
     assert_eq!(taken[0].removed.len(), 3);
     assert_eq!(redis.query::<Vec<String>>("KEYS *").await.len(), 2, "the mark and the receipt are left");
@@ -97,7 +97,7 @@ async fn what_is_no_session_is_passed_over_and_other_keys_are_safe() {
     write_by_hand(&redis, account, &"c".repeat(64), &left.to_string(), 99).await;
     redis.exec(&format!("HSET sess:{{{account}}}:denied expires_at 99999999999999 last_seen_at 99999999999999")).await;
 
-    assert_eq!(sessions.take(&[acting(account, left, 100)]).await.unwrap()[0].removed.len(), 1);
+    assert_eq!(take_all(&sessions, &[acting(account, left, 100)]).await[0].removed.len(), 1);
     assert_eq!(sessions.list(account).await.unwrap(), []);
 
     let mut keys: Vec<String> = redis.query(&format!("KEYS sess:{{{account}}}:[^r]*")).await;
@@ -106,7 +106,7 @@ async fn what_is_no_session_is_passed_over_and_other_keys_are_safe() {
 }
 
 #[tokio::test]
-async fn a_session_kept_by_a_longer_idle_setting_elsewhere_is_still_taken() {
+async fn sessions_kept_by_a_longer_idle_setting_elsewhere_are_found_and_taken() {
     let redis = Redis::start().await;
     let (account, left) = (account(), character());
     let api = redis.sessions_with(Settings { idle: Duration::from_hours(20 * 24), ..Settings::default() });
@@ -114,13 +114,36 @@ async fn a_session_kept_by_a_longer_idle_setting_elsewhere_is_still_taken() {
     let token = api.open(&open(account, Some(left), 99)).await.unwrap();
     let seen = redis.now().await - 10 * 86_400_000;
     redis.exec(&format!("HSET {} last_seen_at {seen}", key(account, &token))).await;
-    // Without a time to live nothing but this caller's setting can say that it is idle.
     let idle = write_by_hand(&redis, account, &"a".repeat(64), &left.to_string(), 99).await;
     redis.exec(&format!("HSET {idle} last_seen_at {seen}")).await;
+    let observed = probe_of(&acting(account, left, 100));
 
-    let taken = job.take(&[acting(account, left, 100)]).await.unwrap();
+    assert_eq!(job.find_acting(account, left).await.unwrap().len(), 2);
+    assert_eq!(job.probe(&[observed]).await.unwrap(), [2]);
+    assert_eq!(job.has_live_sessions(&[account]).await.unwrap(), [true]);
+    assert_eq!(job.mark_and_probe(&[observed]).await.unwrap(), [Some(2)]);
 
-    assert_eq!(taken[0].removed.len(), 1);
-    assert_eq!(taken[0].removed[0].hash, token.hash());
+    let taken = take_all(&job, &[acting(account, left, 100)]).await;
+
+    assert_eq!(taken[0].removed.len(), 2);
     assert_eq!(job.has_live_sessions(&[account]).await.unwrap(), [false]);
+}
+
+#[tokio::test]
+async fn numbers_too_long_for_a_receipt_are_junk() {
+    let redis = Redis::start().await;
+    let (sessions, account, left) = (redis.sessions(), account(), character());
+    for (hash, number) in [("a", "120000000000000"), ("b", "99999999999999"), ("c", "-120000000000000")] {
+        let key = write_by_hand(&redis, account, &hash.repeat(64), &left.to_string(), 99).await;
+        redis.exec(&format!("HSET {key} created_at {number}")).await;
+    }
+    let unapproved = write_by_hand(&redis, account, &"d".repeat(64), &left.to_string(), 120_000_000_000_000).await;
+    redis.exec(&format!("HSET {unapproved} created_at 5")).await;
+
+    let removed = &take_all(&sessions, &[acting(account, left, 100)]).await[0].removed;
+
+    let mut read: Vec<_> = removed.iter().map(|s| (s.hash.to_string(), s.approved_at.0, s.created_at.0)).collect();
+    read.sort();
+    let expected = [("a", 99, 0), ("b", 99, 99_999_999_999_999), ("c", 99, 0), ("d", 0, 5)];
+    assert_eq!(read, expected.map(|(hash, approved_at, created_at)| (hash.repeat(64), approved_at, created_at)));
 }

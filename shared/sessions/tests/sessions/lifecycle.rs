@@ -151,12 +151,12 @@ async fn a_session_acts_as_another_character_unless_a_mark_is_younger() {
     let stored: String = redis.query(&format!("HGET {} character_id", key(account, &token))).await;
     assert_eq!(stored, "");
 
-    redis.exec(&format!("HSET sess:{{{account}}}:denied * 70")).await;
+    redis.exec(&format!("HSET sess:{{{account}}}:denied * 44")).await;
     assert!(matches!(
-        sessions.act_as(token.expose(), None, at(69)).await,
+        sessions.act_as(token.expose(), None, at(43)).await,
         Err(SessionError::Refused { character: None, .. })
     ));
-    assert!(sessions.act_as(token.expose(), Some(other), at(70)).await.unwrap().is_some());
+    assert!(sessions.act_as(token.expose(), Some(other), at(60)).await.unwrap().is_some());
 }
 
 #[tokio::test]

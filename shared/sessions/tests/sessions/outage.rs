@@ -33,16 +33,6 @@ async fn a_server_out_of_memory_is_unavailable_for_now() {
 }
 
 #[tokio::test]
-async fn keys_of_another_type_are_broken_not_unavailable() {
-    let redis = Redis::start().await;
-    let (sessions, account) = (redis.sessions(), account());
-    redis.exec(&format!("SET sess:{{{account}}}:index x")).await;
-
-    assert!(matches!(sessions.list(account).await, Err(SessionError::Broken(_))));
-    assert!(matches!(sessions.has_live_sessions(&[account]).await, Err(SessionError::Broken(_))));
-}
-
-#[tokio::test]
 async fn scripts_come_back_after_the_server_forgot_them() {
     let redis = Redis::start().await;
     let (sessions, account) = (redis.sessions(), account());

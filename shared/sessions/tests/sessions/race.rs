@@ -12,7 +12,7 @@ use tokio::{sync::Semaphore, task::JoinSet};
 
 use crate::{
     fixture::{Redis, account, at, character, open},
-    take::acting,
+    take::{acting, take_all},
 };
 
 const ACCOUNTS: usize = 60;
@@ -131,7 +131,7 @@ async fn no_login_survives_an_observation_younger_than_its_approval_and_none_die
     for batch in takes.chunks(TAKES_PER_BATCH) {
         opened.acquire_many(share).await.unwrap().forget();
         let (sessions, batch) = (sessions.clone(), batch.to_vec());
-        taking.spawn(async move { sessions.take(&batch).await.unwrap() });
+        taking.spawn(async move { take_all(&sessions, &batch).await });
     }
     let seen = running.join_all().await;
     let taken: Vec<Taken> = taking.join_all().await.into_iter().flatten().collect();

@@ -71,6 +71,7 @@ async fn the_keys_of_each_operation_share_a_slot() {
     assert_one_slot!("act_as", true, sessions.act_as(token, Some(left), at(6)));
     assert_one_slot!("list", true, sessions.list(account));
     assert_one_slot!("find_acting", true, sessions.find_acting(account, left));
+    assert_one_slot!("find_all", true, sessions.find_all(account));
     let ticket = sessions.issue_ticket(token).await.unwrap().unwrap();
     assert_one_slot(&redis, &mut commands, account, "issue_ticket", true).await;
     assert_one_slot!("redeem_ticket", true, sessions.redeem_ticket(ticket.expose()));

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use identity::ids::{AccountId, CharacterId};
-use sessions::{Gate, Probe, SessionError, Take, UnknownGate};
+use sessions::{Gate, Probe, SessionError, Sessions, Take, Taken, UnknownGate};
 use uuid::Uuid;
 
 use crate::fixture::{Redis, account, at, character, key, open, write_by_hand};
@@ -12,7 +12,12 @@ pub(crate) fn acting(account_id: AccountId, character_id: CharacterId, observed_
     Take { account_id, gate: Gate::Acting, character_id, observed_at: at(observed_at), receipt: Uuid::new_v4() }
 }
 
-fn probe_of(take: &Take) -> Probe {
+/// Carries out takes of accounts whose keys are in order.
+pub(crate) async fn take_all(sessions: &Sessions, takes: &[Take]) -> Vec<Taken> {
+    sessions.take(takes).await.expect("Redis answers").into_iter().map(|taken| taken.expect("keys in order")).collect()
+}
+
+pub(crate) fn probe_of(take: &Take) -> Probe {
     Probe {
         account_id: take.account_id,
         gate: take.gate,
@@ -41,7 +46,7 @@ async fn the_acting_gate_takes_older_sessions_of_the_character_only() {
     let other = sessions.open(&open(account, Some(stayed), 1)).await.unwrap();
     let plain = sessions.open(&open(account, None, 1)).await.unwrap();
 
-    let taken = sessions.take(&[acting(account, left, 100)]).await.unwrap();
+    let taken = take_all(&sessions, &[acting(account, left, 100)]).await;
 
     assert_eq!(taken.len(), 1);
     assert!(!taken[0].replayed);
@@ -73,7 +78,7 @@ async fn the_other_gates_take_the_whole_account() {
         }
         sessions.open(&open(account, Some(left), 100)).await.unwrap();
 
-        let taken = sessions.take(&[Take { gate, ..acting(account, left, 100) }]).await.unwrap();
+        let taken = take_all(&sessions, &[Take { gate, ..acting(account, left, 100) }]).await;
 
         let removed: BTreeSet<_> = taken[0].removed.iter().map(|session| session.hash.clone()).collect();
         assert_eq!(removed, tokens.into_iter().collect());
@@ -91,7 +96,7 @@ async fn a_mark_is_never_lowered_and_ends_after_a_day() {
     let (sessions, account, left) = (redis.sessions(), account(), character());
     let denied = format!("sess:{{{account}}}:denied");
     for (observed_at, mark) in [(100, 100), (50, 100), (150, 150)] {
-        sessions.take(&[acting(account, left, observed_at)]).await.unwrap();
+        take_all(&sessions, &[acting(account, left, observed_at)]).await;
         assert_eq!(redis.query::<i64>(&format!("HGET {denied} {left}")).await, mark);
         sessions.mark_and_probe(&[probe_of(&acting(account, left, observed_at - 1))]).await.unwrap();
         assert_eq!(redis.query::<i64>(&format!("HGET {denied} {left}")).await, mark);
@@ -108,14 +113,14 @@ async fn a_repeated_take_changes_nothing_and_answers_the_same() {
         sessions.open(&open(account, Some(left), 99)).await.unwrap();
     }
     let (take, nothing) = (acting(account, left, 100), acting(account, left, 90));
-    let first = sessions.take(&[take, nothing]).await.unwrap();
+    let first = take_all(&sessions, &[take, nothing]).await;
     assert_eq!((first[0].removed.len(), first[1].removed.len()), (3, 0));
     // Whatever turns up later belongs to another take.
     write_by_hand(&redis, account, &"ab".repeat(32), &left.to_string(), 1).await;
     redis.exec(&format!("DEL sess:{{{account}}}:denied")).await;
     let before = redis.contents().await;
 
-    let again = sessions.take(&[nothing, take]).await.unwrap();
+    let again = take_all(&sessions, &[nothing, take]).await;
 
     assert!(first.iter().all(|taken| !taken.replayed) && again.iter().all(|taken| taken.replayed));
     assert_eq!(again[1].removed, first[0].removed);
@@ -131,7 +136,7 @@ async fn forgotten_receipts_are_gone() {
     let redis = Redis::start().await;
     let (sessions, left) = (redis.sessions(), character());
     let takes: Vec<Take> = (0..450).map(|_| acting(account(), left, 100)).collect();
-    sessions.take(&takes).await.unwrap();
+    take_all(&sessions, &takes).await;
     assert_eq!(redis.query::<Vec<String>>("KEYS *:receipt:*").await.len(), 450);
 
     let receipts: Vec<_> = takes[1..].iter().map(|take| (take.account_id, take.receipt)).collect();
@@ -163,32 +168,32 @@ async fn many_takes_are_answered_in_their_order() {
     let live: Vec<bool> = counts.iter().map(|count| *count > 0).collect();
 
     assert_eq!(sessions.probe(&probes).await.unwrap(), counts);
-    assert_eq!(sessions.mark_and_probe(&probes).await.unwrap(), counts);
+    assert_eq!(sessions.mark_and_probe(&probes).await.unwrap(), counts.iter().copied().map(Some).collect::<Vec<_>>());
     assert_eq!(sessions.has_live_sessions(&accounts).await.unwrap(), live);
-    let taken = sessions.take(&takes).await.unwrap();
+    let taken = take_all(&sessions, &takes).await;
 
     let removed: Vec<BTreeSet<_>> =
         taken.into_iter().map(|taken| taken.removed.into_iter().map(|session| session.hash).collect()).collect();
     assert_eq!(removed, expected);
     assert_eq!(sessions.has_live_sessions(&accounts).await.unwrap(), [false; 450]);
-    assert_eq!(sessions.take(&[]).await.unwrap(), []);
+    assert_eq!(take_all(&sessions, &[]).await, []);
 }
 
 #[tokio::test]
-async fn marking_refuses_older_approvals_and_leaves_the_sessions() {
+async fn marking_refuses_older_approvals_and_takes_no_session() {
     let redis = Redis::start().await;
     let (sessions, account, left) = (redis.sessions(), account(), character());
-    let token = sessions.open(&open(account, Some(left), 99)).await.unwrap();
+    sessions.open(&open(account, Some(left), 99)).await.unwrap();
     sessions.open(&open(account, Some(left), 100)).await.unwrap();
     sessions.open(&open(account, None, 1)).await.unwrap();
 
     let observed = probe_of(&acting(account, left, 100));
-    assert_eq!(sessions.mark_and_probe(&[observed]).await.unwrap(), [1]);
+    assert_eq!(sessions.mark_and_probe(&[observed]).await.unwrap(), [Some(1)]);
 
-    assert!(sessions.validate(token.expose()).await.unwrap().is_some());
+    assert_eq!(sessions.list(account).await.unwrap().len(), 3);
     assert!(matches!(sessions.open(&open(account, Some(left), 99)).await, Err(SessionError::Refused { .. })));
     let whole = Probe { gate: Gate::Primary, ..observed };
-    assert_eq!(sessions.mark_and_probe(&[whole]).await.unwrap(), [2]);
+    assert_eq!(sessions.mark_and_probe(&[whole]).await.unwrap(), [Some(2)]);
     assert_eq!(redis.query::<i64>(&format!("HGET sess:{{{account}}}:denied *")).await, 100);
 }
 
