@@ -48,15 +48,16 @@ async fn look(db: &Database) -> Result<i64, JobError> {
 }
 
 fn show(result: &Result<i64, JobError>, output: Output) {
-    match (output, result) {
-        (Output::Text, Ok(version)) => screen::line(&format!("up to date, version {version}")),
+    let line = match (output, result) {
+        (Output::Text, Ok(version)) => format!("up to date, version {version}"),
         // The log says it.
-        (Output::Text, Err(_)) => {}
+        (Output::Text, Err(_)) => return,
         (Output::Json, Ok(version)) => {
-            screen::line(&serde_json::json!({ "fits": true, "version": version, "error": null }).to_string());
+            serde_json::json!({ "fits": true, "version": version, "error": null }).to_string()
         }
         (Output::Json, Err(error)) => {
-            screen::line(&serde_json::json!({ "fits": false, "version": null, "error": error.to_string() }).to_string())
+            serde_json::json!({ "fits": false, "version": null, "error": error.to_string() }).to_string()
         }
-    }
+    };
+    screen::line(&line);
 }

@@ -55,6 +55,7 @@ impl Job for Probe {
 
     async fn run(settings: &Settings, ctx: &Context) -> Result<Report, JobError> {
         ctx.expect_total(settings.items);
+        ctx.note_counters(|delta| delta.detail("starts", 1));
         let count = Count { ctx, settings, next: Cell::new(0) };
         let end = batches::run(ctx, Sizer::new(settings.batch_size, 2, settings.delay), &count).await?;
         match settings.ending.as_str() {

@@ -29,6 +29,11 @@ impl Budget {
         self.ends_at.checked_sub(self.reserve).unwrap_or(self.ends_at)
     }
 
+    /// When nothing outside is waited for any more: half of the reserve is left, to write down what is known by then.
+    pub fn answers_end_at(&self) -> Instant {
+        self.ends_at.checked_sub(self.reserve / 2).unwrap_or(self.ends_at)
+    }
+
     /// Whether new work may start: no stop was asked for, and the reserve is not reached.
     pub fn working(&self) -> bool {
         !self.stop.is_stopped() && Instant::now() < self.work_ends_at()
@@ -66,5 +71,6 @@ mod tests {
         assert!(!budget.working());
         assert_eq!(budget.remaining(), Duration::ZERO);
         assert_eq!(budget.ends_at() - Instant::now(), Duration::from_secs(10));
+        assert_eq!(budget.ends_at() - budget.answers_end_at(), Duration::from_secs(5));
     }
 }

@@ -109,7 +109,7 @@ pub(crate) async fn begin(
     }
     let (begin, dead) = db
         .transaction("take the lease", async |tx| {
-            let busy = lease::enter(tx, slot.borrowed()).await?;
+            let busy = lease::enter(tx, slot.borrowed(), &settings.run_id).await?;
             let dead = ledger::close_lost(tx, slot.job).await?;
             for lost in dead.iter().filter(|lost| !lost.dry_run) {
                 let label = counters::shard_label(lost.shard_count, lost.shard_index);

@@ -2,7 +2,11 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{Args, ValueEnum, builder::BoolishValueParser, value_parser};
+use clap::{
+    Args, ValueEnum,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+    value_parser,
+};
 use runtime::{config::SecretSpec, telemetry::LogFormat};
 
 use crate::Trigger;
@@ -34,7 +38,7 @@ pub struct Common {
     /// Read and decide everything, print what would change, and write nothing but the run's own ledger row
     #[arg(
         long, env, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true",
-        value_parser = BoolishValueParser::new(),
+        ignore_case = true, value_parser = yes_or_no(),
     )]
     pub dry_run: bool,
     /// Longest time of a run, such as 45m or 1h30m; a tenth of it (5 s to 60 s) is kept for finishing
@@ -75,6 +79,13 @@ pub struct Common {
     pub output: Output,
 }
 
+// Exactly these: a dry run that was meant and not understood would write.
+fn yes_or_no() -> impl TypedValueParser<Value = bool> {
+    let values = [PossibleValue::new("true").aliases(["1", "yes"]), PossibleValue::new("false").aliases(["0", "no"])];
+    PossibleValuesParser::new(values)
+        .map(|given| ["true", "1", "yes"].iter().any(|meant| given.eq_ignore_ascii_case(meant)))
+}
+
 /// A duration as people write it: 90s, 45m, 1h30m.
 ///
 /// # Errors
@@ -104,6 +115,23 @@ fn push_interval(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_dry_run_is_asked_for_in_so_many_words() {
+        let dry = |argument: &str| {
+            let command = Common::augment_args(clap::Command::new("probe").no_binary_name(true));
+            command.try_get_matches_from([argument]).map(|matches| matches.get_flag("dry_run")).ok()
+        };
+        for yes in ["--dry-run", "--dry-run=true", "--dry-run=1", "--dry-run=Yes"] {
+            assert_eq!(dry(yes), Some(true), "{yes}");
+        }
+        for no in ["--dry-run=false", "--dry-run=0", "--dry-run=no"] {
+            assert_eq!(dry(no), Some(false), "{no}");
+        }
+        for neither in ["--dry-run=", "--dry-run=on", "--dry-run=y", "--dry-run=perhaps"] {
+            assert_eq!(dry(neither), None, "{neither}");
+        }
+    }
 
     #[test]
     fn durations_are_read_as_people_write_them() {

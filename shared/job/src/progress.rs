@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io::IsTerminal, time::Duration};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use tokio::time::Instant;
 
 use crate::Context;
@@ -38,11 +38,11 @@ async fn lines(ctx: &Context, began: Instant) -> Infallible {
 async fn bar(ctx: &Context) -> Infallible {
     let bar = Cleared(ProgressBar::no_length());
     let mut with_length = false;
-    bar.0.set_style(style("{spinner} {pos} scanned, {msg}, {per_sec}, {elapsed}"));
+    bar.0.set_style(style("{spinner} {pos} scanned, {msg}, {rate}, {elapsed}"));
     loop {
         if let Some(expected) = ctx.expected() {
             if !with_length {
-                bar.0.set_style(style("{bar:40} {pos}/{len}, {msg}, {per_sec}, {eta} left"));
+                bar.0.set_style(style("{bar:40} {pos}/{len}, {msg}, {rate}, {eta} left"));
                 with_length = true;
             }
             bar.0.set_length(expected);
@@ -56,7 +56,11 @@ async fn bar(ctx: &Context) -> Infallible {
 }
 
 fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
+    let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+        // A bar that cannot be drawn is no reason to stop.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key("rate", rate)
 }
 
 /// Takes the bar off the screen when the run ends, however it ends.

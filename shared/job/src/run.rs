@@ -22,10 +22,11 @@ use crate::{
     setup::Settings,
 };
 
-/// How long a job may take to come to an end after a stop.
-const FINISHING: Duration = Duration::from_secs(15);
+/// How long a job may take to come to an end after a stop. Together with [`CLOSING`] and a push this stays well inside
+/// the 30 s that Kubernetes gives.
+const FINISHING: Duration = Duration::from_secs(8);
 /// Longest time for writing the end of a run.
-const CLOSING: Duration = Duration::from_secs(15);
+const CLOSING: Duration = Duration::from_secs(10);
 
 /// Runs the job once. Everything that can go wrong is in the outcome.
 pub(crate) async fn run<J: Job>(

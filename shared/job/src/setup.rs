@@ -129,7 +129,12 @@ impl Setup {
             }
             Pusher::new(url, group.clone()).map_err(|problem| problems.add("POD_NAMESPACE", problem)).ok()
         });
-        if let Some(path) = &common.metrics_textfile
+        if let Some(path) = common.metrics_textfile.as_ref().filter(|path| path.extension().is_none_or(|e| e != "prom"))
+        {
+            let problem =
+                format_args!("{}: the name must end in .prom, or node-exporter does not read it", path.display());
+            problems.add("METRICS_TEXTFILE", problem);
+        } else if let Some(path) = &common.metrics_textfile
             && !path.parent().is_some_and(|folder| folder.as_os_str().is_empty() || folder.is_dir())
         {
             problems.add("METRICS_TEXTFILE", format_args!("the folder of {} does not exist", path.display()));

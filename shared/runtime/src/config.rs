@@ -5,7 +5,11 @@
 
 use std::{collections::HashMap, ffi::OsString, fmt, path::Path};
 
-use clap::{ArgMatches, Command, builder::Resettable, error::{ContextKind, ErrorKind}};
+use clap::{
+    ArgMatches, Command,
+    builder::Resettable,
+    error::{ContextKind, ErrorKind},
+};
 
 use crate::Secret;
 
@@ -79,7 +83,8 @@ impl Secrets {
             match value {
                 Some(value) => drop(secrets.insert(spec.name, Secret::new(value.trim()))),
                 None if spec.required => {
-                    problems.add(spec.name, format_args!("missing; set it, or {file_variable} to a file that holds it"));
+                    problems
+                        .add(spec.name, format_args!("missing; set it, or {file_variable} to a file that holds it"));
                 }
                 None => {}
             }
@@ -94,13 +99,13 @@ impl Secrets {
 }
 
 fn read_file(path: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    let bytes = std::fs::read(path).map_err(|error| format!("names a file that cannot be read: {error}"))?;
     if bytes.len() > MAX_SECRET_BYTES {
-        return Err(format!("{} is larger than {MAX_SECRET_BYTES} bytes; it should hold one value", path.display()));
+        return Err(format!("names a file larger than {MAX_SECRET_BYTES} bytes; it should hold one value"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8 text", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|_| "names a file that is not UTF-8 text".to_owned())?;
     if text.trim().is_empty() {
-        return Err(format!("{} is empty", path.display()));
+        return Err("names an empty file".to_owned());
     }
     Ok(text)
 }
@@ -128,8 +133,11 @@ pub fn parse(
         Err(error) => return Err(error),
     }
 
-    let mut unread: Vec<String> =
-        variables.iter().filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty())).map(|(id, _)| id.clone()).collect();
+    let mut unread: Vec<String> = variables
+        .iter()
+        .filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty()))
+        .map(|(id, _)| id.clone())
+        .collect();
     loop {
         match without_env(command.clone(), &unread).try_get_matches_from(arguments.clone()) {
             Ok(matches) => return Ok(matches),
@@ -176,14 +184,17 @@ fn find_argument(command: &Command, shown: &str) -> Option<String> {
         .get_arguments()
         .find(|argument| {
             argument.get_env().is_some()
-                && argument.get_long().is_some_and(|long| shown.split([' ', '=', '[']).next() == Some(&format!("--{long}")))
+                && argument
+                    .get_long()
+                    .is_some_and(|long| shown.split([' ', '=', '[']).next() == Some(&format!("--{long}")))
         })
         .map(|argument| argument.get_id().to_string())
         .or_else(|| command.get_subcommands().find_map(|sub| find_argument(sub, shown)))
 }
 
 fn reason(error: &clap::Error) -> String {
-    let value = error.get(ContextKind::InvalidValue).map(|value| format!("{:?} ", value.to_string())).unwrap_or_default();
+    let value =
+        error.get(ContextKind::InvalidValue).map(|value| format!("{:?} ", value.to_string())).unwrap_or_default();
     let valid = error.get(ContextKind::ValidValue).map(|valid| format!("; one of: {valid}")).unwrap_or_default();
     let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
     format!("{value}is not valid{source}{valid}")

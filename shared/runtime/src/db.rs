@@ -14,6 +14,8 @@ use crate::Secret;
 
 /// Longest wait for a connection.
 const CONNECT: Duration = Duration::from_secs(5);
+/// Longest look for the reason why there is none.
+const EXPLAIN: Duration = Duration::from_secs(1);
 
 /// What can go wrong with the database, by what it means.
 #[derive(Debug, thiserror::Error)]
@@ -54,16 +56,17 @@ pub enum DbError {
 
 impl DbError {
     fn new(what: &'static str, source: sqlx::Error) -> Self {
-        let code = source.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
+        let code =
+            source.as_database_error().and_then(sqlx::error::DatabaseError::code).map(std::borrow::Cow::into_owned);
         match (&source, code.as_deref()) {
             // invalid authorization, unknown database, invalid startup parameter
             (_, Some(code)) if code.starts_with("28") || code == "3D000" => Self::Refused { what, source },
             // connection, resources, operator intervention (also statement time-out), rollback, lock not available,
-            // read-only (a failover), PgBouncer's own refusals
+            // read-only (a failover), idle for too long in a transaction (we were frozen), PgBouncer's own refusals
             (_, Some(code))
                 if ["08", "53", "57", "40", "58"].iter().any(|class| code.starts_with(class))
                     || code == "55P03"
-                    || code == "25006" =>
+                    || matches!(code, "25006" | "25P03") =>
             {
                 Self::Unavailable { what, source }
             }
@@ -105,11 +108,8 @@ pub struct Limits {
 
 impl Limits {
     /// For batches: 10 s a statement, 5 s a lock, 15 s in all.
-    pub const BATCH: Self = Self {
-        statement: Duration::from_secs(10),
-        lock: Duration::from_secs(5),
-        transaction: Duration::from_secs(15),
-    };
+    pub const BATCH: Self =
+        Self { statement: Duration::from_secs(10), lock: Duration::from_secs(5), transaction: Duration::from_secs(15) };
 }
 
 /// A small pool of connections.
@@ -196,16 +196,35 @@ impl Database {
 
     async fn begin(&self, limits: Limits) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         // Statements are prepared under names that are unique on our side only; a pooler may hand us a server
-        // connection on which another client left the same names.
+        // connection on which another client left the same names. The server must not wait for us either: a machine
+        // that is gone says no farewell, and its locks would keep every later run out.
         let begin = format!(
-            "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}",
+            "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+             SET LOCAL idle_in_transaction_session_timeout = {}",
             limits.statement.as_millis(),
-            limits.lock.as_millis()
+            limits.lock.as_millis(),
+            limits.transaction.as_millis()
         );
-        match self.pool.begin_with(AssertSqlSafe(begin.clone())).await {
-            // A pooled connection that died while idle shows it here; nothing was done yet, so one more try is safe.
-            Err(sqlx::Error::Io(_)) => self.pool.begin_with(AssertSqlSafe(begin)).await,
-            other => other,
+        // A pooled connection that died while idle shows it here; nothing was done yet, so another try is safe. They
+        // often die together.
+        for _ in 0..self.pool.options().get_max_connections() {
+            match self.pool.begin_with(AssertSqlSafe(begin.clone())).await {
+                Err(sqlx::Error::Io(_)) => {}
+                // What a restarted server left in the connection as its last words.
+                Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("57P")) => {}
+                Err(sqlx::Error::PoolTimedOut) => return Err(self.why_not().await),
+                other => return other,
+            }
+        }
+        self.pool.begin_with(AssertSqlSafe(begin)).await
+    }
+
+    /// Why there is no connection: the pool itself goes on trying when it is refused, and then only says that it did.
+    async fn why_not(&self) -> sqlx::Error {
+        let options = self.pool.connect_options();
+        match tokio::time::timeout(EXPLAIN, PgConnection::connect_with(&options)).await {
+            Ok(Err(error)) => error,
+            _ => sqlx::Error::PoolTimedOut,
         }
     }
 
@@ -229,7 +248,9 @@ impl Database {
 impl From<DbError> for StatementError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Unavailable { source, .. } | DbError::Refused { source, .. } | DbError::Broken { source, .. } => Self(source),
+            DbError::Unavailable { source, .. } | DbError::Refused { source, .. } | DbError::Broken { source, .. } => {
+                Self(source)
+            }
             DbError::Hung { .. } => Self(sqlx::Error::PoolTimedOut),
         }
     }

@@ -2,8 +2,8 @@
 
 use std::{future::Future, time::Duration};
 
-use backoff::ExponentialBackoffBuilder;
 pub use backoff::Error as Attempt;
+use backoff::ExponentialBackoffBuilder;
 
 /// How long to go on trying.
 #[derive(Debug, Clone, Copy)]

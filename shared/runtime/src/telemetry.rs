@@ -20,7 +20,9 @@ pub enum LogFormat {
 /// # Errors
 /// The filter, where it cannot be read.
 pub fn start(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
-    let filter = EnvFilter::try_new(filter.filter(|f| !f.trim().is_empty()).unwrap_or("info")).map_err(|e| e.to_string())?;
+    let filter = filter.filter(|filter| !filter.trim().is_empty()).unwrap_or("info");
+    // The client library warns of unknown parameters of DATABASE_URL with their values; a mistyped password is one.
+    let filter = EnvFilter::try_new(format!("{filter},sqlx_postgres::options=error")).map_err(|e| e.to_string())?;
     let json = match format {
         LogFormat::Auto => !std::io::stderr().is_terminal(),
         LogFormat::Json => true,
@@ -30,7 +32,8 @@ pub fn start(format: LogFormat, filter: Option<&str>) -> Result<(), String> {
     let started = if json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()
     } else {
-        registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()
+        let colours = std::io::stderr().is_terminal();
+        registry.with(fmt::layer().with_target(false).with_ansi(colours).with_writer(std::io::stderr)).try_init()
     };
     started.map_err(|error| error.to_string())
 }

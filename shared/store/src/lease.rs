@@ -32,11 +32,13 @@ pub struct Busy {
 }
 
 /// Clears expired leases of the job and tells who excludes `slot`: a run of the same shard, of another split, or of the
-/// whole job. Until this transaction ends nobody else can enter.
+/// whole job. A lease that an earlier try of this very run (the same `run_id` and slot: Kubernetes starts the next try
+/// only after the last one's end) has left is cleared too, since the retry would otherwise take its dead predecessor for
+/// a live run. Until this transaction ends nobody else can enter.
 ///
 /// # Errors
 /// Those of the statements.
-pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Option<Busy>, sqlx::Error> {
+pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Result<Option<Busy>, sqlx::Error> {
     sqlx::query!(
         "-- lease::enter: one at a time per job
         SELECT pg_advisory_xact_lock(hashtext('job_leases'), hashtext($1)) AS \"locked!: ()\"",
@@ -47,8 +49,13 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Option<Busy>
     // Waits for a batch that an expired holder is just committing (see [`holds`]), whatever its shard.
     sqlx::query!(
         "-- lease::enter: clear expired leases
-        DELETE FROM job_leases WHERE job = $1 AND expires_at <= clock_timestamp()",
+        DELETE FROM job_leases
+        WHERE job = $1
+            AND (expires_at <= clock_timestamp() OR (run_id = $2 AND shard_count = $3 AND shard_index = $4))",
         slot.job,
+        run_id,
+        slot.shard_count,
+        slot.shard_index,
     )
     .execute(&mut *tx)
     .await?;

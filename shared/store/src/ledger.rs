@@ -152,7 +152,7 @@ pub async fn close_lost(tx: &mut PgConnection, job: &str) -> Result<Vec<Lost>, s
         Lost,
         "-- ledger::close_lost
         UPDATE job_runs AS run
-        SET ended_at = now(), outcome = 'lost', error = 'the process ended without a word; closed by the next run'
+        SET ended_at = heartbeat_at, outcome = 'lost', error = 'the process ended without a word; closed by the next run'
         WHERE job = $1 AND ended_at IS NULL AND CASE
             WHEN dry_run THEN heartbeat_at < now() - interval '2 minutes'
             ELSE NOT EXISTS (

@@ -1,6 +1,6 @@
 //! The command line, and what is said about wrong settings.
 
-use harness::{Pushgateway, TestDb};
+use harness::{Binary, Pushgateway, TestDb};
 
 use crate::probe::{bare, ledger, message, probe};
 
@@ -49,7 +49,7 @@ async fn a_dry_run_must_be_meant_one_way_or_the_other() {
 #[tokio::test]
 async fn a_wrong_command_line_is_64_and_help_and_version_are_0() {
     for wrong in [&["--nonsense"][..], &["--batch-size=many"], &["destroy"], &["status", "--limit=0"]] {
-        let probe = wrong.iter().fold(bare(), |probe, argument| probe.arg(argument));
+        let probe = wrong.iter().fold(bare(), Binary::arg);
         let finished = probe.run().await.expect_code(64);
         assert_eq!(finished.stdout, "");
     }
@@ -65,7 +65,7 @@ async fn a_wrong_command_line_is_64_and_help_and_version_are_0() {
 async fn options_may_stand_before_and_after_the_subcommand() {
     let db = TestDb::new().await;
     for arguments in [["--items=3", "run"], ["run", "--items=3"]] {
-        let finished = arguments.iter().fold(probe(&db), |probe, argument| probe.arg(argument)).run().await;
+        let finished = arguments.iter().fold(probe(&db), Binary::arg).run().await;
         assert_eq!(finished.expect_code(0).last()["scanned"], 3, "{arguments:?}");
     }
 }

@@ -19,7 +19,7 @@ fn shard(index: i32, count: i32) -> Slot<'static> {
 
 async fn acquire(db: &Database, slot: Slot<'_>, run_id: &str) -> Result<i64, Busy> {
     db.transaction("acquire", async |tx| {
-        if let Some(busy) = lease::enter(tx, slot).await? {
+        if let Some(busy) = lease::enter(tx, slot, run_id).await? {
             return Ok::<_, sqlx::Error>(Err(busy));
         }
         lease::take(tx, slot, run_id).await.map(Ok)
@@ -88,7 +88,7 @@ async fn whoever_takes_over_waits_for_the_batch_that_is_just_being_committed() {
     let db = pooled(&test);
     let old = acquire(&db, shard(0, 2), "old").await.unwrap();
     let impatient = Limits { lock: Duration::from_millis(100), ..Limits::BATCH };
-    let enter = || db.transaction_within("enter", impatient, async |tx| lease::enter(tx, WHOLE).await);
+    let enter = || db.transaction_within("enter", impatient, async |tx| lease::enter(tx, WHOLE, "new").await);
     db.transaction("a long batch", async |tx| {
         assert!(lease::holds(tx, shard(0, 2), old).await?);
         // Renewals pass meanwhile; so does the expiry's coming.

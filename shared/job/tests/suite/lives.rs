@@ -95,14 +95,14 @@ async fn a_second_signal_ends_a_run_that_hangs_and_the_next_run_closes_it_as_los
 }
 
 #[tokio::test]
-async fn a_killed_run_is_closed_by_the_next_try_of_the_same_job() {
+async fn a_killed_run_is_taken_over_at_once_by_the_next_try_of_the_same_job() {
     let db = TestDb::new().await;
     let running = busy(probe(&db).env("RUN_ID", "one-job")).await;
     running.kill();
     running.wait(PATIENCE).await;
-    let early = probe(&db).env("RUN_ID", "one-job").run().await.expect_code(0);
-    assert_eq!(early.last()["outcome"], "already_running");
-    expire_leases(&db).await;
+    // Another run has to wait for the lease to run out; the retry of this one must not take its predecessor for alive.
+    let other = probe(&db).env("RUN_ID", "another").run().await.expect_code(0);
+    assert_eq!(other.last()["outcome"], "already_running");
     ends(probe(&db).env("RUN_ID", "one-job"), 0).await;
     let outcomes: Vec<_> = ledger(&db).await.into_iter().map(|(outcome, _)| outcome.unwrap()).collect();
     assert_eq!(outcomes, ["lost", "already_running", "done"]);
@@ -112,10 +112,13 @@ async fn a_killed_run_is_closed_by_the_next_try_of_the_same_job() {
 async fn a_run_that_lost_its_lease_writes_nothing_more() {
     let db = TestDb::new().await;
     let running = busy(probe(&db)).await;
+    // Waits for a batch that is just being committed.
     execute(&db, "DELETE FROM job_leases").await;
+    let written = ledger(&db).await;
     let finished = running.wait(PATIENCE).await.expect_code(75);
     assert!(finished.last()["error"].as_str().unwrap().starts_with("lease lost"), "{finished}");
-    assert_eq!(ledger(&db).await.pop().unwrap().0, None);
+    assert_eq!(ledger(&db).await, written);
+    assert_eq!(written[0].0, None);
 }
 
 #[tokio::test]
@@ -146,6 +149,32 @@ async fn a_database_that_goes_away_in_the_middle_is_worth_a_retry() {
     let finished = running.wait(PATIENCE).await.expect_code(75);
     assert!(finished.last()["error"].as_str().unwrap().contains("PostgreSQL"), "{finished}");
     assert_eq!(finished.last()["outcome"], "failed");
+}
+
+#[tokio::test]
+async fn a_database_that_hangs_does_not_hang_the_run() {
+    let db = TestDb::new().await;
+    let proxy = FaultProxy::start(db.url());
+    let running = busy(probe(&db).env("DATABASE_URL", proxy.url()).env("MAX_RUNTIME", "10s")).await;
+    proxy.set(Fault::Hang);
+    let finished = running.wait(PATIENCE).await.expect_code(75);
+    assert_eq!(finished.last()["outcome"], "failed", "{finished}");
+    assert!(finished.duration < Duration::from_secs(40), "{finished}");
+}
+
+#[tokio::test]
+async fn what_belongs_to_no_batch_is_written_with_the_next_one_or_at_the_end() {
+    let db = TestDb::new().await;
+    for (items, ending) in [("10", "done"), ("0", "done"), ("0", "fails"), ("0", "panics")] {
+        let finished = probe(&db).env("ITEMS", items).env("ENDING", ending).run().await;
+        let starts: i64 =
+            sqlx::query_scalar("SELECT (details ->> 'starts')::bigint FROM job_runs ORDER BY id DESC LIMIT 1")
+                .fetch_one(db.pool())
+                .await
+                .unwrap();
+        assert_eq!(starts, 1, "{finished}");
+        assert!(finished.last()["details"].as_str().unwrap().contains("\"starts\":1"), "{finished}");
+    }
 }
 
 #[tokio::test]
