@@ -95,10 +95,11 @@ CREATE TABLE revocation_candidates (
     state          text NOT NULL CHECK (state IN ('found', 'disputed', 'held')),
     live           boolean NOT NULL,
     verdict        text NOT NULL CHECK (verdict IN ('disallowed', 'gone', 'transferred')),
-    rule           text NOT NULL,
+    rule           text NOT NULL CHECK (rule IN ('denied_corporation', 'denied_alliance', 'not_a_member', 'character_gone', 'owner_changed')),
     corporation_id bigint,
     alliance_id    bigint,
     confirmed      boolean NOT NULL DEFAULT false,
+    single_source  boolean NOT NULL DEFAULT false,
     observed_at    timestamptz NOT NULL,
     found_at       timestamptz NOT NULL DEFAULT now(),
     found_by       text NOT NULL
@@ -116,6 +117,7 @@ COMMENT ON COLUMN revocation_candidates.rule IS 'The rule that gave it.';
 COMMENT ON COLUMN revocation_candidates.corporation_id IS 'The corporation it was found for.';
 COMMENT ON COLUMN revocation_candidates.alliance_id IS 'The alliance it was found for.';
 COMMENT ON COLUMN revocation_candidates.confirmed IS 'No second source is needed: it has confirmed itself.';
+COMMENT ON COLUMN revocation_candidates.single_source IS 'Found by the very source that would confirm it: only the same answer in a later run does.';
 COMMENT ON COLUMN revocation_candidates.observed_at IS 'Since when it is known, by the database''s clock.';
 COMMENT ON COLUMN revocation_candidates.found_at IS 'When this row was last written.';
 COMMENT ON COLUMN revocation_candidates.found_by IS 'The run that wrote it.';
@@ -128,7 +130,7 @@ CREATE TABLE pending_invalidations (
     brand_id       uuid NOT NULL,
     gate           text NOT NULL CHECK (gate IN ('acting', 'primary', 'any')),
     verdict        text NOT NULL CHECK (verdict IN ('disallowed', 'gone', 'transferred')),
-    rule           text NOT NULL,
+    rule           text NOT NULL CHECK (rule IN ('denied_corporation', 'denied_alliance', 'not_a_member', 'character_gone', 'owner_changed')),
     corporation_id bigint,
     alliance_id    bigint,
     observed_at    timestamptz NOT NULL,

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::options::Caps;
 
-/// From this many accounts up the ratio counts; below it a share says nothing.
+/// From this many accounts (of all shards together) up the ratio counts; below it a share says nothing.
 pub(crate) const RATIO_FROM: u64 = 10;
 
 /// Why the breaker opened.
@@ -54,11 +54,11 @@ impl fmt::Display for Trip {
 /// How many checked accounts with live sessions are enough to let `accounts` pass: counting may end there. `None`: the
 /// ratio does not matter.
 pub(crate) fn enough_live(caps: Caps, accounts: u64) -> Option<u64> {
-    if caps.approved || accounts < RATIO_FROM || accounts > caps.accounts || caps.ratio >= 1.0 {
+    if caps.approved || accounts < caps.ratio_from || accounts > caps.accounts || caps.ratio >= 1.0 {
         return None;
     }
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates, which means: count all")]
-    Some((accounts as f64 / caps.ratio).ceil() as u64)
+    Some(if caps.ratio > 0.0 { (accounts as f64 / caps.ratio).ceil() as u64 } else { 0 })
 }
 
 /// Judges the whole. `of_unlisted` are those of `accounts` whose brand requires membership and allows nobody;
@@ -81,7 +81,7 @@ pub(crate) fn trips(caps: Caps, accounts: u64, of_unlisted: u64, live: u64) -> O
 mod tests {
     use super::*;
 
-    const CAPS: Caps = Caps { accounts: 50, ratio: 0.10, approved: false };
+    const CAPS: Caps = Caps { accounts: 50, ratio: 0.10, ratio_from: RATIO_FROM, approved: false };
 
     #[test]
     fn the_cap_itself_may_be_reached() {
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(enough_live(CAPS, 10), Some(100));
         assert_eq!(enough_live(CAPS, 51), None);
         let none_may = Caps { ratio: 0.0, ..CAPS };
-        assert_eq!(enough_live(none_may, 10), Some(u64::MAX));
+        assert_eq!(enough_live(none_may, 10), Some(0));
         assert!(trips(none_may, 10, 0, 1_000_000).is_some());
     }
 }

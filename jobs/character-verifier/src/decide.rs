@@ -71,13 +71,14 @@ pub(crate) fn judge(due: &Due, observation: Observation, config: Option<&Approva
     let Some(config) = config else { return Judgement::Unknown { reason: Reason::NoAuthConfig, last_known: None } };
     let transferred = matches!(due.stands, Some((Verdict::Transferred, _)));
     match observation {
+        // Only a new login, which stores the new owner, ends this.
+        Observation::Deleted if transferred => Judgement::Verdict { rule: Rule::OwnerChanged, organisation: due.known },
         Observation::Deleted => Judgement::Verdict { rule: Rule::CharacterGone, organisation: due.known },
         Observation::Member(organisation) => {
-            let rule = if organisation.corporation == CorporationId::DOOMHEIM {
-                Rule::CharacterGone
-            } else if transferred {
-                // Only a new login, which stores the new owner, ends this.
+            let rule = if transferred {
                 Rule::OwnerChanged
+            } else if organisation.corporation == CorporationId::DOOMHEIM {
+                Rule::CharacterGone
             } else {
                 decide(config, organisation)
             };

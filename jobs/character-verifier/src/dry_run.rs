@@ -2,47 +2,51 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashSet,
+    collections::HashMap,
 };
 
-use identity::{approval::ApprovalConfig, ids::AccountId};
+use identity::{
+    approval::ApprovalConfig,
+    ids::{AccountId, BrandId},
+};
 use job::{Ending, JobError, Report, screen};
 use store::candidates::Candidate;
 
 use crate::{revoke, run::Run};
 
-/// Candidates and changes met so far. Only candidates with a live session are kept.
+/// Candidates and changes met so far: every account once, and as many candidates as are printed.
 #[derive(Debug, Default)]
 pub(crate) struct Preview {
-    /// Verdicts that would cost a session.
-    pub candidates: RefCell<Vec<Candidate>>,
-    /// Characters whose organisation would be written.
-    pub changes: Cell<usize>,
-}
-
-impl Preview {
-    /// Adds a batch.
-    pub(crate) fn add(&self, candidates: &[Candidate], changes: usize) {
-        self.candidates.borrow_mut().extend(candidates.iter().filter(|c| c.live).cloned());
-        self.changes.set(self.changes.get() + changes);
-    }
+    shown: RefCell<Vec<Candidate>>,
+    accounts: RefCell<HashMap<AccountId, BrandId>>,
+    changes: Cell<usize>,
 }
 
 /// Sessions printed one by one.
 const PRINTED: usize = 100;
+
+impl Preview {
+    /// Adds a batch.
+    pub(crate) fn add(&self, candidates: &[Candidate], changes: usize) {
+        self.changes.set(self.changes.get() + changes);
+        let mut shown = self.shown.borrow_mut();
+        for candidate in candidates.iter().filter(|c| c.live) {
+            self.accounts.borrow_mut().insert(candidate.account_id, candidate.brand_id);
+            if shown.len() < PRINTED {
+                shown.push(candidate.clone());
+            }
+        }
+    }
+}
 
 /// Confirms and prints what a real run would do; nothing is written.
 ///
 /// # Errors
 /// Redis, the database or ESI fails.
 pub(crate) async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, JobError> {
-    let candidates = preview.candidates.take();
-    let accounts: HashSet<AccountId> = candidates.iter().map(|c| c.account_id).collect();
-    let unlisted = candidates
-        .iter()
-        .filter(|c| run.lists.get(&c.brand_id).is_some_and(ApprovalConfig::denies_everybody))
-        .map(|c| c.account_id)
-        .collect::<HashSet<_>>();
+    let (shown, accounts) = (preview.shown.take(), preview.accounts.take());
+    let unlisted =
+        accounts.values().filter(|brand| run.lists.get(brand).is_some_and(ApprovalConfig::denies_everybody)).count();
     let pending = run
         .ctx
         .db
@@ -55,7 +59,7 @@ pub(crate) async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, J
     if pending > 0 {
         screen::line(&format!("would complete {pending} invalidations decided by an earlier run"));
     }
-    for candidate in candidates.iter().take(PRINTED) {
+    for candidate in &shown {
         screen::line(&format!(
             "would end sessions of account {} that act as EVE character {}: {} ({}){}",
             candidate.account_id,
@@ -65,10 +69,10 @@ pub(crate) async fn report(run: &Run<'_>, preview: &Preview) -> Result<Report, J
             if candidate.confirmed { "" } else { ", if a second source confirms it" },
         ));
     }
-    if candidates.len() > PRINTED {
-        screen::line(&format!("… and {} more", candidates.len() - PRINTED));
+    if accounts.len() > shown.len() {
+        screen::line(&format!("… of {} accounts in all", accounts.len()));
     }
-    let trip = revoke::judge(run, accounts.len() as u64, unlisted.len() as u64).await?;
+    let trip = revoke::judge(run, accounts.len() as u64, unlisted as u64).await?;
     Ok(match trip {
         Some(trip) => Report {
             ending: Ending::Capped,

@@ -1,4 +1,5 @@
-//! `explain`: why does this character have, or not have, a session? In words, changing nothing.
+//! `explain`: why does this character have, or not have, a session? In words, changing nothing. It asks and judges by the
+//! very steps of a run.
 
 use std::time::Duration;
 
@@ -11,11 +12,20 @@ use identity::{
 };
 use job::{Context, JobError, screen};
 use sessions::{Gate, Session};
-use store::characters::{self, Stored};
+use store::{
+    characters::{self, Stored},
+    sweep::{Due, Place},
+};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::{options::Settings, run::Run, session_error};
+use crate::{
+    decide::{Judgement, Observation, Reason, judge, may_cost_a_session},
+    observe::{Cut, Observer},
+    options::Settings,
+    run::Run,
+    session_error,
+};
 
 /// Longest wait for each answer of ESI.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -29,52 +39,79 @@ pub(crate) async fn explain(settings: &Settings, ctx: &Context, character: &str)
     let run = Run::start(ctx, settings).await?;
     tell_stored(&stored);
 
-    let lists = run.lists.get(&stored.brand_id);
-    let deadline = Instant::now() + PATIENCE;
-    let first = run.esi.affiliations(&[stored.eve_id], deadline).await;
-    let observed = match &first {
-        Ok(answer) => answer.found.first().map(|(_, organisation)| *organisation),
-        Err(_) => None,
-    };
-    match (&first, observed) {
-        (_, Some(organisation)) => screen::line(&format!("ESI, affiliation:  {organisation}")),
-        (Ok(answer), None) if !answer.bad.is_empty() => {
-            screen::line("ESI, affiliation:  the bulk call refuses this id");
-        }
-        (Ok(_), None) => screen::line("ESI, affiliation:  not in the answer (unknown, not left)"),
-        (Err(error), None) => screen::line(&format!("ESI, affiliation:  {error} (unknown)")),
-    }
+    let due = due(&stored);
+    let (observation, single_source) = observe(&run, &due).await?;
     let second = run.esi.organisation_by_second_source(stored.eve_id, Instant::now() + PATIENCE).await;
-    let gone = matches!(second, Ok(SecondSource::Gone)) || matches!(second, Err(EsiError::Deleted));
+    let second = second.map(|answer| answer.source);
     screen::line(&match &second {
         Ok(SecondSource::Member(organisation)) => format!("ESI, character:    {organisation}"),
         Ok(SecondSource::Gone) => "ESI, character:    deleted".to_owned(),
         Err(error) => format!("ESI, character:    {error}"),
     });
 
-    let rule = lists.and_then(|lists| rule(&stored, observed, gone, |organisation| decide(lists, organisation)));
-    match (lists, rule) {
-        (None, _) => screen::line("verdict:           unknown: the brand has no row in auth_config"),
-        (_, None) => screen::line("verdict:           unknown: a session stays, the next run tries again"),
-        (_, Some(rule)) => screen::line(&format!("verdict:           {} by rule {rule}", Verdict::of(rule))),
-    }
-    tell_sessions(&run, settings, &stored, rule, &second).await?;
+    let judgement = judge(&due, observation, run.lists.get(&stored.brand_id));
+    screen::line(&match judgement {
+        Judgement::Verdict { rule, .. } => format!("verdict:           {} by rule {rule}", Verdict::of(rule)),
+        Judgement::Bad => "verdict:           none: ESI knows no such character, and a session stays".to_owned(),
+        Judgement::Unknown { reason: Reason::NoAuthConfig, .. } => {
+            "verdict:           unknown: the brand has no row in auth_config".to_owned()
+        }
+        Judgement::Unknown { last_known, .. } => {
+            let last = last_known.map(|rule| format!("; where it stood last: {} by rule {rule}", Verdict::of(rule)));
+            format!("verdict:           unknown: a session stays, the next run tries again{}", last.unwrap_or_default())
+        }
+    });
+    // A source cannot confirm itself, but for being asked again by the next run.
+    let second = if single_source { None } else { Some(&second) };
+    tell_sessions(&run, &stored, &due, judgement, second).await?;
     Ok(ExitCode::Done)
 }
 
-fn rule(
-    stored: &Stored,
-    observed: Option<Organisation>,
-    gone: bool,
-    decide: impl Fn(Organisation) -> Rule,
-) -> Option<Rule> {
-    match observed {
-        Some(organisation) if organisation.corporation == CorporationId::DOOMHEIM => Some(Rule::CharacterGone),
-        Some(_) if stored.verdict.as_deref() == Some(Verdict::Transferred.as_str()) => Some(Rule::OwnerChanged),
-        Some(organisation) => Some(decide(organisation)),
-        None if gone => Some(Rule::CharacterGone),
-        None => None,
+/// The character as a sweep reads it.
+fn due(stored: &Stored) -> Due {
+    let verdict = stored.verdict.as_deref().and_then(|verdict| verdict.parse().ok());
+    Due {
+        eve_id: stored.eve_id,
+        character_id: stored.character_id,
+        account_id: stored.account_id,
+        brand_id: stored.brand_id,
+        is_primary: stored.is_primary,
+        known: stored.organisation,
+        stands: verdict.zip(stored.rule.as_deref().and_then(|rule| rule.parse().ok())),
+        verdict_since: stored.verdict_since,
+        unresolvable: stored.unresolvable.clone(),
+        place: Place::START,
     }
+}
+
+/// Asks as a sweep does, and tells the answer; with it, whether that is what the second source says.
+async fn observe(run: &Run<'_>, due: &Due) -> Result<(Observation, bool), JobError> {
+    let observer = Observer::new(run);
+    let (observation, cut, refused) = match timeout(PATIENCE, observer.observe(std::slice::from_ref(due))).await {
+        Ok(observed) => {
+            let observed = observed?;
+            (observed.of(due.eve_id), observed.cut, !observed.bad.is_empty() || due.unresolvable.is_some())
+        }
+        Err(_) => (None, None, false),
+    };
+    screen::line(&match (observation, cut) {
+        (Some(Observation::Member(organisation)), _) if refused => {
+            format!("ESI, affiliation:  the bulk call refuses this id; its own sheet says {organisation}")
+        }
+        (Some(Observation::Member(organisation)), _) => format!("ESI, affiliation:  {organisation}"),
+        (Some(Observation::Deleted), _) => {
+            "ESI, affiliation:  the bulk call refuses this id; it was deleted".to_owned()
+        }
+        (Some(Observation::NotFound), _) => "ESI, affiliation:  no such character".to_owned(),
+        (Some(Observation::Unknown(Reason::Missing)), _) => {
+            "ESI, affiliation:  not in the answer (unknown, not left)".to_owned()
+        }
+        (_, Some(Cut::Down(reason))) => format!("ESI, affiliation:  {reason} (unknown)"),
+        (_, Some(Cut::Budget)) => "ESI, affiliation:  the error budget is spent (unknown)".to_owned(),
+        (_, None) => "ESI, affiliation:  no usable answer (unknown)".to_owned(),
+    });
+    let single_source = refused && matches!(observation, Some(Observation::Member(_)));
+    Ok((observation.unwrap_or(Observation::Unknown(Reason::Upstream)), single_source))
 }
 
 async fn find(ctx: &Context, character: &str) -> Result<Stored, JobError> {
@@ -142,21 +179,22 @@ fn tell_stored(stored: &Stored) {
 
 async fn tell_sessions(
     run: &Run<'_>,
-    settings: &Settings,
     stored: &Stored,
-    rule: Option<Rule>,
-    second: &Result<SecondSource, EsiError>,
+    due: &Due,
+    judgement: Judgement,
+    second: Option<&Result<SecondSource, EsiError>>,
 ) -> Result<(), JobError> {
-    let sessions: Vec<Session> = match settings.gate {
-        Gate::Acting => run.sessions.find_acting(stored.account_id, stored.character_id).await,
-        Gate::Primary | Gate::Any => run.sessions.list(stored.account_id).await,
-    }
-    .map_err(session_error)?;
-    let which = match settings.gate {
-        Gate::Acting => "acting as this character",
-        Gate::Primary | Gate::Any => "of the account",
+    let gate = run.settings.gate;
+    let (sessions, which): (Vec<Session>, _) = match gate {
+        Gate::Acting => {
+            let sessions = run.sessions.find_acting(stored.account_id, stored.character_id).await;
+            (sessions.map_err(session_error)?, "acting as this character")
+        }
+        Gate::Primary | Gate::Any => {
+            (run.sessions.find_all(stored.account_id).await.map_err(session_error)?, "of the account")
+        }
     };
-    screen::line(&format!("live sessions:     {} {which} (GATE={})", sessions.len(), settings.gate));
+    screen::line(&format!("live sessions:     {} {which} (GATE={gate})", sessions.len()));
     for session in &sessions {
         let approved = OffsetDateTime::from_unix_timestamp_nanos(i128::from(session.approved_at.0) * 1_000_000)
             .ok()
@@ -168,28 +206,51 @@ async fn tell_sessions(
             session.client_type
         ));
     }
+    screen::line(&format!(
+        "so:                {}",
+        conclusion(run, stored, due, judgement, second, sessions.is_empty())
+    ));
+    Ok(())
+}
+
+fn conclusion(
+    run: &Run<'_>,
+    stored: &Stored,
+    due: &Due,
+    judgement: Judgement,
+    second: Option<&Result<SecondSource, EsiError>>,
+    no_session: bool,
+) -> &'static str {
+    let Judgement::Verdict { rule, organisation } = judgement else { return "nothing would be taken" };
+    let (gate, grace) = (run.settings.gate, run.settings.grace);
+    let may_cost = |grace| may_cost_a_session(due, rule, gate, grace, run.ctx.run.started_at);
     let second_denies = match second {
-        Ok(SecondSource::Gone) => Some(true),
-        Ok(SecondSource::Member(organisation)) => run
+        Some(Ok(SecondSource::Gone)) => Some(true),
+        Some(Ok(SecondSource::Member(organisation))) => run
             .lists
             .get(&stored.brand_id)
             .map(|lists| organisation.corporation == CorporationId::DOOMHEIM || !decide(lists, *organisation).allows()),
-        Err(_) => None,
+        Some(Err(_)) | None => None,
     };
-    screen::line(match (rule, sessions.is_empty(), second_denies) {
-        (None, ..) => "so:                nothing would be taken",
-        (Some(rule), ..) if rule.allows() => "so:                the sessions stay",
-        (_, true, _) => "so:                there is no session to take",
-        (Some(_), false, _) if settings.gate == Gate::Primary && !stored.is_primary => {
-            "so:                the sessions stay: not the primary character (GATE=primary)"
-        }
-        (Some(Rule::OwnerChanged), ..) | (_, false, Some(true)) => {
-            "so:                these sessions would go, unless the circuit breaker opens"
-        }
-        (_, false, Some(false)) => {
-            "so:                the sources disagree: the sessions stay until the next answer confirms"
-        }
-        (_, false, None) => "so:                the sessions stay until a second source confirms",
-    });
-    Ok(())
+    // What an earlier run found of the same organisation is confirmed by being found again.
+    let found_again = stored.candidate.as_deref() == Some("disputed")
+        && stored.organisation == organisation
+        && rule != Rule::CharacterGone;
+    if stored.account_deleted || stored.account_blocked {
+        "nothing would be taken: the account is not checked"
+    } else if rule.allows() {
+        "the sessions stay"
+    } else if no_session {
+        "there is no session to take"
+    } else if !may_cost(time::Duration::ZERO) {
+        "the sessions stay: not the primary character (GATE=primary)"
+    } else if !may_cost(grace) {
+        "the sessions stay for now: REVOCATION_GRACE_MINUTES are not over"
+    } else if rule == Rule::OwnerChanged || found_again || second_denies == Some(true) {
+        "these sessions would go, unless the circuit breaker opens"
+    } else if second_denies == Some(false) {
+        "the sources disagree: the sessions stay until the next answer confirms"
+    } else {
+        "the sessions stay until the next run or a second source confirms"
+    }
 }

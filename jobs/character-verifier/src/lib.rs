@@ -85,8 +85,11 @@ impl Job for CharacterVerifier {
         ctx.gauge(&metric::DURATION, &[], started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
         ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64);
-        if report.is_ok() {
-            run.gauges().await?;
+        if report.is_ok()
+            && let Err(error) = run.gauges().await
+        {
+            // What was done stands; a statistic that could not be had must not make a failure of it.
+            warn!(%error, "gauges could not be read");
         }
         report
     }
@@ -122,7 +125,7 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
     let tokens = tokens::check(run).await?;
 
     let preview = Preview::default();
-    let (mut scanned, mut unknown) = (0, 0);
+    let (mut scanned, mut unknown, mut unlisted) = (0, 0, 0);
     let mut cut_short = None;
     for pass in [Pass::Kept, Pass::Due] {
         let sweep = Sweep::new(run, pass, &preview);
@@ -133,6 +136,7 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         let end = batches::run(ctx, sizer, &sweep).await?;
         scanned += sweep.scanned.get();
         unknown += sweep.unknown.get();
+        unlisted += sweep.unlisted.get();
         if ctx.stop.is_stopped() {
             return stopped(run).await;
         }
@@ -147,10 +151,12 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
             break;
         }
     }
-    if unknown as f64 > scanned as f64 * run.settings.max_unknown_ratio {
+    // A brand that nobody has configured yet must not look like an outage.
+    let listed = scanned - unlisted;
+    if unknown as f64 > listed as f64 * run.settings.max_unknown_ratio {
         let ratio = run.settings.max_unknown_ratio;
         let reason =
-            format!("{unknown} of {scanned} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
+            format!("{unknown} of {listed} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
         return upstream_down(run, reason).await;
     }
     if ctx.run.dry_run {
@@ -161,16 +167,19 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         Ended::Down(reason) => return upstream_down(run, reason).await,
         Ended::Unfinished if ctx.stop.is_stopped() => return stopped(run).await,
         Ended::Unfinished => {
-            cut_short = cut_short.or(Some("some sessions could not be confirmed and stay until then"));
-            Report::new(Ending::Done)
+            let note = "some sessions could not be confirmed and stay until the next run";
+            cut_short = cut_short.or(Some(note));
+            Report { note: Some(note.to_owned()), ..Report::new(Ending::Done) }
         }
-        Ended::Complete if scanned + taken_first + tokens == 0 => Report::new(Ending::NothingToDo),
+        Ended::Complete if scanned + taken_first + tokens == 0 && cut_short.is_none() => {
+            Report::new(Ending::NothingToDo)
+        }
         Ended::Complete => Report::new(Ending::Done),
     };
     names::repair(run).await?;
     forget_expired(run).await?;
     if let Some(why) = cut_short {
-        report.remaining = remaining(run).await?;
+        report.remaining = remaining(run).await;
         if report.remaining > 0 && report.note.is_none() {
             report.note = Some(format!("{why}; the next run goes on"));
         }
@@ -182,13 +191,16 @@ async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
     let tokens = run.settings.token_checks > 0 && run.settings.esi.client.is_some() && !run.ctx.run.dry_run;
     let dry = run.ctx.run.dry_run;
     let (terms, start) = (&run.terms, store::sweep::Place::START);
+    if !dry {
+        let orphans = async |db: &mut sqlx::PgConnection, _: &mut job::Delta| {
+            store::candidates::drop_orphans(db, terms.part).await
+        };
+        run.ctx.checkpoint("drop orphaned candidates", orphans).await?;
+    }
     Ok(run
         .ctx
         .db
         .transaction("look for work", async |db| {
-            if !dry {
-                store::candidates::drop_orphans(db).await?;
-            }
             let due = store::sweep::due(db, terms, start, 1).await?.0.is_empty()
                 && store::sweep::kept(db, terms, 0, 1).await?.0.is_empty();
             let never = (time::OffsetDateTime::UNIX_EPOCH, 0);
@@ -199,10 +211,12 @@ async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
         .await?)
 }
 
-async fn esi_is_down(run: &Run<'_>) -> Result<Option<String>, JobError> {
+/// Whether ESI as a whole is in no state to be believed.
+pub(crate) async fn esi_is_down(run: &Run<'_>) -> Result<Option<String>, JobError> {
     match run.esi.status(run.ctx.budget.work_ends_at()).await {
         Ok(status) if status.vip => Ok(Some("ESI is in VIP mode".to_owned())),
-        Ok(_) | Err(EsiError::Stopped) => Ok(None),
+        // A spent budget is no outage: the sweep finds out for itself how far it comes.
+        Ok(_) | Err(EsiError::Stopped | EsiError::Budget { .. }) => Ok(None),
         Err(EsiError::Misconfigured(problem)) => Err(JobError::config(format!("ESI refuses this client: {problem}"))),
         Err(error) => Ok(Some(error.to_string())),
     }
@@ -210,15 +224,20 @@ async fn esi_is_down(run: &Run<'_>) -> Result<Option<String>, JobError> {
 
 async fn expect_total(run: &Run<'_>) -> Result<(), JobError> {
     if std::io::stderr().is_terminal() {
-        let due = remaining(run).await?;
+        let due = remaining(run).await;
         run.ctx.expect_total(run.settings.max_characters.map_or(due, |cap| due.min(cap)));
     }
     Ok(())
 }
 
-async fn remaining(run: &Run<'_>) -> Result<u64, JobError> {
+/// How many are still due; 0, with a warning, where even that cannot be had: a statistic changes no ending.
+async fn remaining(run: &Run<'_>) -> u64 {
     let terms = &run.terms;
-    Ok(run.ctx.db.transaction("count due characters", async |db| store::sweep::count_due(db, terms).await).await?)
+    let count = run.ctx.db.transaction("count due characters", async |db| store::sweep::count_due(db, terms).await);
+    count.await.unwrap_or_else(|error| {
+        warn!(%error, "due characters could not be counted");
+        0
+    })
 }
 
 async fn forget_expired(run: &Run<'_>) -> Result<(), JobError> {
@@ -229,13 +248,12 @@ async fn forget_expired(run: &Run<'_>) -> Result<(), JobError> {
 }
 
 async fn upstream_down(run: &Run<'_>, reason: String) -> Result<Report, JobError> {
-    warn!(reason, "upstream down: no session is taken, the next run tries again");
-    let remaining = remaining(run).await?;
-    Ok(Report { ending: Ending::UpstreamDown, remaining, note: Some(reason) })
+    warn!(reason, "upstream down: nothing further is done, the next run tries again");
+    Ok(Report { ending: Ending::UpstreamDown, remaining: remaining(run).await, note: Some(reason) })
 }
 
 async fn stopped(run: &Run<'_>) -> Result<Report, JobError> {
-    Ok(Report { ending: Ending::Stopped, remaining: remaining(run).await?, note: None })
+    Ok(Report { ending: Ending::Stopped, remaining: remaining(run).await, note: None })
 }
 
 fn held(trip: &breaker::Trip) -> Report {

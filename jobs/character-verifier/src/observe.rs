@@ -6,13 +6,14 @@ use esi::{BadId, EsiError, SecondSource};
 use identity::ids::EveCharacterId;
 use job::JobError;
 use store::sweep::Due;
-use tracing::warn;
 
 use crate::{
     decide::{Observation, Reason},
     run::Run,
 };
 
+/// Why an id is left out that only the bulk call refuses.
+pub(crate) const REFUSED: &str = "affiliation_refuses";
 /// A call that fails three times in a row, with its own retries, is an outage and not bad luck.
 const FAILURES_THAT_MEAN_DOWN: u32 = 3;
 
@@ -64,10 +65,13 @@ impl<'a> Observer<'a> {
             self.ask_for_all(&bulk, &mut observed).await?;
         }
         for due in due {
+            if observed.cut.is_some() {
+                break;
+            }
             match due.unresolvable.as_deref() {
                 None => {}
                 Some("deleted") => drop(observed.seen.insert(due.eve_id, Observation::Deleted)),
-                Some("affiliation_refuses") => self.ask_for_one(due.eve_id, &mut observed).await?,
+                Some(REFUSED) => self.ask_for_one(due.eve_id, &mut observed).await?,
                 Some(_) => drop(observed.seen.insert(due.eve_id, Observation::NotFound)),
             }
         }
@@ -89,9 +93,8 @@ impl<'a> Observer<'a> {
             let (observation, reason) = match bad {
                 BadId::NotFound => (Observation::NotFound, "not_found"),
                 BadId::Deleted => (Observation::Deleted, "deleted"),
-                BadId::AffiliationRefuses(o) => (Observation::Member(o), "affiliation_refuses"),
+                BadId::AffiliationRefuses(o) => (Observation::Member(o), REFUSED),
             };
-            warn!(eve_id = %id, reason, "id fails the bulk call and is left out of it for a week");
             observed.seen.insert(id, observation);
             observed.bad.push((id.0, reason));
         }
@@ -100,10 +103,13 @@ impl<'a> Observer<'a> {
 
     async fn ask_for_one(&self, id: EveCharacterId, observed: &mut Observed) -> Result<(), JobError> {
         let deadline = self.run.ctx.budget.work_ends_at();
-        let observation = match self.run.esi.organisation_by_second_source(id, deadline).await {
+        let answer = self.run.esi.organisation_by_second_source(id, deadline).await;
+        let observation = match answer.map(|answer| answer.source) {
             Ok(SecondSource::Member(organisation)) => Observation::Member(organisation),
             Ok(SecondSource::Gone) => Observation::Deleted,
             Err(EsiError::NotFound) => Observation::NotFound,
+            // One odd sheet is no outage.
+            Err(EsiError::Unavailable(_)) => Observation::Unknown(Reason::Upstream),
             Err(error) => return self.failed(error, &[id], observed),
         };
         observed.seen.insert(id, observation);

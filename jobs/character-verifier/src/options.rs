@@ -6,7 +6,10 @@ use clap::{Args, value_parser};
 use esi::SsoClient;
 use job::Setup;
 use pii::envelope::Key;
-use runtime::config::{Problems, SecretSpec};
+use runtime::{
+    Secret,
+    config::{Problems, SecretSpec},
+};
 use sessions::Gate;
 use time::{Date, macros::format_description};
 use url::Url;
@@ -43,8 +46,8 @@ pub struct Options {
     #[arg(long, env, default_value = "https://esi.evetech.net", value_parser = address)]
     pub esi_base_url: String,
     /// Mail address or character name by which CCP reaches the operator; sent in the User-Agent
-    #[arg(long, env)]
-    pub esi_contact: Option<String>,
+    #[arg(long, env, value_parser = contact)]
+    pub esi_contact: Option<Secret>,
     /// Behaviour of ESI as of this day (YYYY-MM-DD)
     #[arg(long, env, default_value = "2025-12-16", value_parser = date)]
     pub esi_compatibility_date: Date,
@@ -79,6 +82,12 @@ pub struct Options {
     /// Act on verdicts that the safety cap has held back, after confirming them again
     #[arg(long, env, num_args = 0..=1, require_equals = true, default_value = "false", default_missing_value = "true", value_parser = clap::builder::BoolishValueParser::new())]
     pub approve_mass_invalidation: bool,
+}
+
+// No secret to CCP, but a person's address all the same: it stays out of the start line.
+#[expect(clippy::unnecessary_wraps, reason = "the shape of a value parser")]
+fn contact(text: &str) -> Result<Secret, String> {
+    Ok(Secret::new(text))
 }
 
 fn ratio(text: &str) -> Result<f64, String> {
@@ -133,6 +142,8 @@ pub struct Caps {
     pub accounts: u64,
     /// Share of the checked accounts with live sessions.
     pub ratio: f64,
+    /// Accounts from which on the share counts.
+    pub ratio_from: u64,
     /// An operator has approved.
     pub approved: bool,
 }
@@ -178,7 +189,7 @@ pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems
         esi: esi::Settings {
             base_url: Url::parse(&options.esi_base_url).ok()?,
             sso_url: Url::parse(&options.eve_sso_url).ok()?,
-            user_agent_contact: options.esi_contact.clone(),
+            user_agent_contact: options.esi_contact.as_ref().map(|contact| contact.expose().to_owned()),
             compatibility_date: options.esi_compatibility_date.to_string(),
             concurrency: usize::from(options.esi_concurrency),
             requests_per_second: (REQUESTS_PER_SECOND / setup.shard.count).max(1),
@@ -189,6 +200,7 @@ pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems
         caps: Caps {
             accounts: options.max_invalidations_per_run / shards,
             ratio: options.max_invalidation_ratio,
+            ratio_from: crate::breaker::RATIO_FROM.div_ceil(shards),
             approved: options.approve_mass_invalidation,
         },
         max_unknown_ratio: options.max_unknown_ratio,

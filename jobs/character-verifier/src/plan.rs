@@ -22,6 +22,8 @@ pub(crate) struct Row {
     /// Names of a new organisation, where they could be had.
     pub(crate) corporation_name: Option<String>,
     pub(crate) alliance_name: Option<String>,
+    /// It was asked by itself, since the bulk call refuses it: no second source could say anything else.
+    pub(crate) single_source: bool,
     /// The verdict may cost a session (`None`: it may not); whether one lives.
     pub(crate) at_stake: Option<bool>,
 }
@@ -41,16 +43,20 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Adds one row.
-    pub(crate) fn add(&mut self, row: &Row, observed_at: OffsetDateTime) {
+    /// Adds one row; `kept`: it is a candidate of an earlier run, which may still owe the mark.
+    pub(crate) fn add(&mut self, row: &Row, observed_at: OffsetDateTime, kept: bool) {
         let due = &row.due;
         match row.judgement {
             Judgement::Bad => {
                 self.bad += 1;
                 self.attempted.push(due.eve_id.0);
+                self.cleared.push(due.eve_id.0);
             }
             Judgement::Unknown { reason, last_known } => {
                 self.unknown.push(reason);
+                if reason == Reason::NoAuthConfig {
+                    self.cleared.push(due.eve_id.0);
+                }
                 match last_known {
                     Some(rule) if due.stands.is_some_and(|(_, stands)| stands != rule) => {
                         self.findings.push(finding(row, rule, due.known, false));
@@ -61,7 +67,7 @@ impl Plan {
             Judgement::Verdict { rule, organisation } => {
                 self.verdicts += 1;
                 let verdict = Verdict::of(rule);
-                let new = due.stands.is_none_or(|(stands, _)| stands != verdict);
+                let new = kept || due.stands.is_none_or(|(stands, _)| stands != verdict);
                 let live = row.at_stake == Some(true);
                 if live || (row.at_stake.is_some() && new) {
                     self.candidates.push(Candidate {
@@ -73,6 +79,7 @@ impl Plan {
                         rule,
                         organisation,
                         confirmed: rule == Rule::OwnerChanged,
+                        single_source: row.single_source,
                         observed_at,
                     });
                 } else {
@@ -90,10 +97,17 @@ impl Plan {
         }
     }
 
-    /// Adds to the counters; `written` are the findings that no login overtook (`None`: a dry run).
-    pub(crate) fn count(&self, delta: &mut Delta, written: Option<&[i64]>) {
-        let written: Option<HashSet<i64>> = written.map(|ids| ids.iter().copied().collect());
-        let stands = |f: &&Finding| written.as_ref().is_none_or(|ids| ids.contains(&f.eve_id.0));
+    /// Forgets the findings that a login has overtaken, and the candidates that came of them.
+    pub(crate) fn keep_written(&mut self, written: &[i64]) {
+        let written: HashSet<i64> = written.iter().copied().collect();
+        let overtaken: HashSet<i64> =
+            self.findings.iter().map(|f| f.eve_id.0).filter(|id| !written.contains(id)).collect();
+        self.findings.retain(|f| !overtaken.contains(&f.eve_id.0));
+        self.candidates.retain(|c| !overtaken.contains(&c.eve_id.0));
+    }
+
+    /// Adds to the counters.
+    pub(crate) fn count(&self, delta: &mut Delta) {
         delta.scanned += self.verdicts + self.bad + self.unknown.len() as u64;
         delta.failed += self.bad;
         delta.skipped += self.unknown.len() as u64;
@@ -103,7 +117,7 @@ impl Plan {
         for reason in &self.unknown {
             delta.add(&metric::UNKNOWN, &[reason.as_str()], 1);
         }
-        for finding in self.findings.iter().filter(stands) {
+        for finding in &self.findings {
             if finding.known != finding.organisation {
                 delta.changed += 1;
             }
@@ -133,6 +147,7 @@ fn finding(row: &Row, rule: Rule, organisation: Option<Organisation>, verified: 
     Finding {
         eve_id: row.due.eve_id,
         known: row.due.known,
+        stood: row.due.stands.map(|(_, rule)| rule),
         organisation,
         corporation_name: row.corporation_name.clone(),
         alliance_name: row.alliance_name.clone(),

@@ -1,6 +1,10 @@
 //! What one run holds in its hands.
 
-use std::{cell::RefCell, collections::HashMap, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    collections::{HashMap, HashSet},
+    rc::Rc,
+};
 
 use esi::{Count, Esi};
 use identity::{approval::ApprovalConfig, ids::BrandId};
@@ -14,6 +18,7 @@ use store::{
 };
 use time::OffsetDateTime;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::options::Settings;
 
@@ -34,8 +39,12 @@ pub(crate) struct Run<'a> {
     pub lists: HashMap<BrandId, ApprovalConfig>,
     /// What is due.
     pub terms: Terms,
-    /// Names of organisations met so far.
-    pub names: RefCell<BoundedMap<i64, String>>,
+    /// Names of organisations met so far; `None`: asked for in vain.
+    pub names: RefCell<BoundedMap<i64, Option<String>>>,
+    /// Names took too long once: this run asks for no more.
+    pub names_are_slow: Cell<bool>,
+    /// Decided invalidations that broken keys made impossible in this run.
+    pub broken: RefCell<HashSet<Uuid>>,
 }
 
 impl<'a> Run<'a> {
@@ -64,6 +73,8 @@ impl<'a> Run<'a> {
             lists,
             terms: Terms { started_at, cutoff: started_at - settings.threshold, part: part(ctx) },
             names: RefCell::new(BoundedMap::new(NAMES)),
+            names_are_slow: Cell::new(false),
+            broken: RefCell::default(),
         })
     }
 
@@ -81,7 +92,10 @@ impl<'a> Run<'a> {
             .ctx
             .db
             .transaction("read gauges", async |db| {
-                Ok::<_, sqlx::Error>((oldest_unverified_seconds(db).await?, store::candidates::count_held(db).await?))
+                Ok::<_, sqlx::Error>((
+                    oldest_unverified_seconds(db).await?,
+                    store::candidates::count_held(db, self.terms.part).await?,
+                ))
             })
             .await?;
         self.ctx.gauge(&metric::OLDEST_UNVERIFIED, &[], oldest);

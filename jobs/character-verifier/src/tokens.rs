@@ -2,15 +2,17 @@
 //! before the sweep, since a wrong client or key must stop the run before anything is stamped. A revoked token costs
 //! no session; only a changed owner does.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 use esi::SsoError;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use job::JobError;
 use metrics::verifier as metric;
+use runtime::retry::{Attempt, Policy, retry};
 use sessions::{EpochMillis, Gate, Probe};
 use store::{
     candidates::{self, Candidate},
+    characters::Stored,
     eve_tokens::{self, StoredToken},
 };
 use time::OffsetDateTime;
@@ -24,6 +26,9 @@ const SAMPLE: i64 = 10;
 const PAGE: i64 = 1000;
 /// Tokens looked through for characters with live sessions before the rest is taken as it comes.
 const LOOKED_THROUGH: usize = 50_000;
+/// How long the storing of a rotated token is tried.
+const STORING: Policy =
+    Policy { first: Duration::from_millis(200), longest: Duration::from_secs(3), total: Duration::from_secs(10) };
 /// Failures of the SSO in a row that end the checks of a run.
 const FAILURES_THAT_MEAN_DOWN: u32 = 3;
 
@@ -51,17 +56,25 @@ pub(crate) async fn check(run: &Run<'_>) -> Result<u64, JobError> {
         return Ok(0);
     }
     let tokens = choose(run).await?;
-    let (failures, checked) = (Cell::new(0), Cell::new(0));
+    let (failures, checked, failed) = (Cell::new(0), Cell::new(0), Cell::new(None));
     stream::iter(tokens)
-        .map(Ok)
-        .try_for_each_concurrent(run.settings.esi.concurrency, async |token| {
-            if failures.get() >= FAILURES_THAT_MEAN_DOWN || !run.ctx.budget.working() {
-                return Ok(());
+        .for_each_concurrent(run.settings.esi.concurrency, async |token| {
+            let error = failed.take();
+            let go_on = error.is_none() && failures.get() < FAILURES_THAT_MEAN_DOWN && run.ctx.budget.working();
+            failed.set(error);
+            if !go_on {
+                return;
             }
             checked.set(checked.get() + 1);
-            check_one(run, &token, &failures).await
+            // The others in flight are not dropped: one of them may hold a token that the SSO has just rotated.
+            if let Err(error) = check_one(run, &token, &failures).await {
+                failed.set(Some(failed.take().unwrap_or(error)));
+            }
         })
-        .await?;
+        .await;
+    if let Some(error) = failed.take() {
+        return Err(error);
+    }
     if failures.get() >= FAILURES_THAT_MEAN_DOWN {
         warn!("the EVE SSO does not answer: the remaining tokens are checked in the next run");
     }
@@ -124,31 +137,26 @@ async fn check_one(run: &Run<'_>, token: &StoredToken, failures: &Cell<u32>) -> 
         }
         Err(error) => return unavailable(run, token, &error, failures).await,
     };
-    failures.set(0);
     let mut sealed = token.sealed.clone();
     let rotated = refreshed.new_refresh_token.is_some();
     if let Some(new) = refreshed.new_refresh_token {
         // Before anything else: the old token is worthless already.
         let resealed = run.settings.key.seal(&run.ctx.random, new.expose());
-        let stored = run
-            .ctx
-            .checkpoint("store a rotated token", async |db, _| {
-                eve_tokens::rotate(db, token.eve_id, &sealed, &resealed).await
-            })
-            .await?;
+        let stored = store_rotated(run, token, &resealed).await?;
         if !stored {
             // A login was faster; its token is the younger one and says who owns the character.
             return Ok(());
         }
         sealed = resealed;
     }
-    let owner = match run.esi.owner(token.eve_id, &refreshed.access_token).await {
+    let owner = match run.esi.owner(token.eve_id, &refreshed.access_token, deadline).await {
         Ok(owner) => owner,
         Err(error) => {
             let token = StoredToken { sealed, ..token.clone() };
             return unavailable(run, &token, &error, failures).await;
         }
     };
+    failures.set(0);
     if token.owner_hash.as_ref().is_some_and(|known| *known != owner.0) {
         return transferred(run, token, &sealed).await;
     }
@@ -159,6 +167,21 @@ async fn check_one(run: &Run<'_>, token: &StoredToken, failures: &Cell<u32>) -> 
             eve_tokens::valid(db, token.eve_id, &sealed, &owner.0).await
         })
         .await
+}
+
+/// Tries again through a failover: what is not stored now is lost. A compare-and-swap may be repeated.
+async fn store_rotated(run: &Run<'_>, token: &StoredToken, resealed: &str) -> Result<bool, JobError> {
+    retry(STORING, || async {
+        run.ctx
+            .checkpoint("store a rotated token", async |db, _| {
+                eve_tokens::rotate(db, token.eve_id, &token.sealed, resealed).await
+            })
+            .await
+            .map_err(|error| {
+                if error.exit_code().retry_helps() { Attempt::transient(error) } else { Attempt::permanent(error) }
+            })
+    })
+    .await
 }
 
 async fn note(run: &Run<'_>, token: &StoredToken, result: &'static str) -> Result<(), JobError> {
@@ -206,17 +229,16 @@ async fn invalid_grant(run: &Run<'_>, token: &StoredToken, failures: &Cell<u32>)
 
 /// The character changed hands: its verdict says so, and its live session becomes a candidate.
 async fn transferred(run: &Run<'_>, token: &StoredToken, sealed: &str) -> Result<(), JobError> {
-    let (brand_id, known, is_primary) = run
+    let stored = run
         .ctx
         .db
-        .transaction("read a transferred character", async |db| {
-            let found = store::characters::by_eve_id(db, token.eve_id).await?;
-            Ok::<_, sqlx::Error>(found.map(|c| (c.brand_id, c.organisation, c.is_primary)))
-        })
-        .await?
-        .ok_or_else(|| JobError::bug(format!("character {} vanished while its token was checked", token.eve_id)))?;
+        .transaction("read a transferred character", async |db| store::characters::by_eve_id(db, token.eve_id).await)
+        .await?;
+    // Detached or removed while its token was checked: nothing is left to decide.
+    let Some(Stored { brand_id, organisation: known, is_primary, .. }) = stored else { return Ok(()) };
     let gate = run.settings.gate;
-    let at_stake = gate != Gate::Primary || is_primary;
+    // In grace it costs nothing yet: the sweep acts on the verdict when that is over.
+    let at_stake = (gate != Gate::Primary || is_primary) && run.settings.grace.is_zero();
     let live = at_stake && {
         let probe = Probe { gate, ..probe(token) };
         run.sessions.probe(&[probe]).await.map_err(crate::session_error)?.iter().any(|live| *live > 0)
@@ -240,6 +262,7 @@ async fn transferred(run: &Run<'_>, token: &StoredToken, sealed: &str) -> Result
                     rule: identity::approval::Rule::OwnerChanged,
                     organisation: known,
                     confirmed: true,
+                    single_source: false,
                     observed_at: store::sweep::now(db).await?,
                 };
                 candidates::note(db, &run.ctx.run.run_id, &[candidate]).await?;

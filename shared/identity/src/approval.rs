@@ -193,8 +193,12 @@ mod tests {
 
     #[test]
     fn either_list_lets_a_member_stay() {
-        let by_corporation = config(|c| drop(c.allowed_corporations.insert(CORPORATION)));
-        let by_alliance = config(|c| drop(c.allowed_alliances.insert(ALLIANCE)));
+        let by_corporation = config(|c| {
+            c.allowed_corporations.insert(CORPORATION);
+        });
+        let by_alliance = config(|c| {
+            c.allowed_alliances.insert(ALLIANCE);
+        });
         assert_eq!(decide(&by_corporation, member()), Rule::AllowedCorporation);
         assert_eq!(decide(&by_alliance, member()), Rule::AllowedAlliance);
     }
@@ -208,7 +212,9 @@ mod tests {
 
     #[test]
     fn an_alliance_list_says_nothing_of_a_corporation_without_alliance() {
-        let config = config(|c| drop(c.allowed_alliances.insert(ALLIANCE)));
+        let config = config(|c| {
+            c.allowed_alliances.insert(ALLIANCE);
+        });
         assert_eq!(decide(&config, Organisation { corporation: CORPORATION, alliance: None }), Rule::NotAMember);
     }
 
@@ -227,12 +233,12 @@ mod tests {
         ) {
             let mut config = ApprovalConfig { require_membership: required, ..ApprovalConfig::default() };
             for (list, id) in lists {
-                match list {
-                    0 => drop(config.allowed_corporations.insert(CorporationId(id))),
-                    1 => drop(config.allowed_alliances.insert(AllianceId(id))),
-                    2 => drop(config.denied_corporations.insert(CorporationId(id))),
-                    _ => drop(config.denied_alliances.insert(AllianceId(id))),
-                }
+                let _: bool = match list {
+                    0 => config.allowed_corporations.insert(CorporationId(id)),
+                    1 => config.allowed_alliances.insert(AllianceId(id)),
+                    2 => config.denied_corporations.insert(CorporationId(id)),
+                    _ => config.denied_alliances.insert(AllianceId(id)),
+                };
             }
             let organisation = Organisation { corporation: CorporationId(corporation), alliance: alliance.map(AllianceId) };
             let denied = config.denied_corporations.contains(&organisation.corporation)

@@ -29,12 +29,15 @@ pub struct Candidate {
     pub organisation: Option<Organisation>,
     /// No second source is needed.
     pub confirmed: bool,
+    /// Found by the very source that would confirm it.
+    pub single_source: bool,
     /// Since when it is known, by the database's clock.
     pub observed_at: OffsetDateTime,
 }
 
 /// Notes candidates found by `run_id`. A candidate that was disputed and is now found again for the same organisation
-/// has confirmed itself.
+/// has confirmed itself; not so a deleted one, since that may be known from a note and not from an answer, and not
+/// within one run (the tries of one Job share its id).
 pub async fn note(db: &mut PgConnection, run_id: &str, candidates: &[Candidate]) -> Result<()> {
     let eve_ids: Vec<i64> = candidates.iter().map(|c| c.eve_id.0).collect();
     let characters: Vec<uuid::Uuid> = candidates.iter().map(|c| c.character_id.0).collect();
@@ -48,21 +51,24 @@ pub async fn note(db: &mut PgConnection, run_id: &str, candidates: &[Candidate])
         candidates.iter().map(|c| c.organisation.and_then(|o| o.alliance).map(|id| id.0)).collect();
     let confirmed: Vec<bool> = candidates.iter().map(|c| c.confirmed).collect();
     let observed: Vec<OffsetDateTime> = candidates.iter().map(|c| c.observed_at).collect();
+    let single: Vec<bool> = candidates.iter().map(|c| c.single_source).collect();
     query!(
         "/* candidates::note */
          INSERT INTO revocation_candidates AS k
-             (eve_id, character_id, account_id, brand_id, state, live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at, found_at, found_by)
-         SELECT eve_id, character_id, account_id, brand_id, 'found', live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at, clock_timestamp(), $12
-         FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::boolean[], $11::timestamptz[])
-              AS c (eve_id, character_id, account_id, brand_id, live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at)
+             (eve_id, character_id, account_id, brand_id, state, live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at, found_at, found_by, single_source)
+         SELECT eve_id, character_id, account_id, brand_id, 'found', live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at, clock_timestamp(), $12, single_source
+         FROM unnest($1::bigint[], $2::uuid[], $3::uuid[], $4::uuid[], $5::boolean[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::boolean[], $11::timestamptz[], $13::boolean[])
+              AS c (eve_id, character_id, account_id, brand_id, live, verdict, rule, corporation_id, alliance_id, confirmed, observed_at, single_source)
          ON CONFLICT (eve_id) DO UPDATE
          SET confirmed = excluded.confirmed
-                 OR (k.state = 'disputed' AND k.corporation_id IS NOT DISTINCT FROM excluded.corporation_id
+                 OR (k.state = 'disputed' AND k.found_by <> excluded.found_by AND excluded.verdict <> 'gone'
+                     AND k.corporation_id IS NOT DISTINCT FROM excluded.corporation_id
                      AND k.alliance_id IS NOT DISTINCT FROM excluded.alliance_id),
              character_id = excluded.character_id, account_id = excluded.account_id, brand_id = excluded.brand_id,
              state = 'found', live = excluded.live, verdict = excluded.verdict, rule = excluded.rule,
              corporation_id = excluded.corporation_id, alliance_id = excluded.alliance_id,
-             observed_at = excluded.observed_at, found_at = excluded.found_at, found_by = excluded.found_by",
+             observed_at = excluded.observed_at, found_at = excluded.found_at, found_by = excluded.found_by,
+             single_source = excluded.single_source",
         &eve_ids,
         &characters,
         &accounts,
@@ -75,6 +81,7 @@ pub async fn note(db: &mut PgConnection, run_id: &str, candidates: &[Candidate])
         &confirmed,
         &observed,
         run_id,
+        &single,
     )
     .execute(db)
     .await?;
@@ -87,14 +94,17 @@ pub async fn drop(db: &mut PgConnection, ids: &[i64]) -> Result<()> {
     Ok(())
 }
 
-/// Drops candidates whose character or account is gone, blocked or moved.
-pub async fn drop_orphans(db: &mut PgConnection) -> Result<u64> {
+/// Drops candidates of this part whose character or account is gone, blocked or moved.
+pub async fn drop_orphans(db: &mut PgConnection, part: Part) -> Result<u64> {
     let done = query!(
         "/* candidates::drop_orphans */
          DELETE FROM revocation_candidates k
-         WHERE NOT EXISTS (
+         WHERE ($1 = 1 OR abs(abs(uuid_hash_extended(k.account_id, 0) % $1) - $2) < 1)
+           AND NOT EXISTS (
              SELECT FROM eve_characters e JOIN characters c ON c.id = e.character_id JOIN accounts a ON a.id = c.account_id
-             WHERE e.eve_id = k.eve_id AND a.id = k.account_id AND a.deleted_at IS NULL AND NOT a.is_blocked)"
+             WHERE e.eve_id = k.eve_id AND a.id = k.account_id AND a.deleted_at IS NULL AND NOT a.is_blocked)",
+        part.count,
+        part.index,
     )
     .execute(db)
     .await?;
@@ -110,28 +120,33 @@ pub struct Losses {
     pub accounts: u64,
 }
 
-/// The accounts of this part that would lose a live session: found by this run, or held from an earlier one. What is
-/// disputed waits for the next answer and is not counted.
+/// The accounts of this part that would lose a live session: found by this run, or held from an earlier one, so that a
+/// run that meets fewer of them does not take them piecemeal. What is disputed waits for the next answer, and what no
+/// run could find again for a day must not keep the breaker open for ever: neither is counted.
 pub async fn losses(db: &mut PgConnection, part: Part) -> Result<Vec<Losses>> {
     let rows = query!(
         r#"/* candidates::losses */
         SELECT brand_id, count(DISTINCT account_id) AS "accounts!"
         FROM revocation_candidates
-        WHERE live AND state IN ('found', 'held')
-          AND ($1 = 1 OR abs(uuid_hash_extended(account_id, 0) % $1) = $2)
+        WHERE live AND state IN ('found', 'held') AND found_at > now() - interval '1 day'
+          AND ($1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1)
         GROUP BY brand_id"#,
         part.count,
         part.index,
     )
     .fetch_all(db)
     .await?;
-    Ok(rows.into_iter().map(|r| Losses { brand_id: BrandId(r.brand_id), accounts: r.accounts.unsigned_abs() }).collect())
+    Ok(rows
+        .into_iter()
+        .map(|r| Losses { brand_id: BrandId(r.brand_id), accounts: r.accounts.unsigned_abs() })
+        .collect())
 }
 
-/// The next page, by `eve_id`, of candidates that `run_id` found, with or without a live session at stake.
+/// The next page, by `eve_id`, of candidates found since the run's start, with or without a live session at stake. Not
+/// told by the run's id, which the tries of one Kubernetes Job share: what an earlier try found is not found yet.
 pub async fn found(
     db: &mut PgConnection,
-    run_id: &str,
+    started_at: OffsetDateTime,
     part: Part,
     live: bool,
     after: i64,
@@ -147,18 +162,19 @@ pub async fn found(
         corporation_id: Option<i64>,
         alliance_id: Option<i64>,
         confirmed: bool,
+        single_source: bool,
         observed_at: OffsetDateTime,
     }
     let rows = query_as!(
         Row,
         "/* candidates::found */
-         SELECT eve_id, character_id, account_id, brand_id, live, rule, corporation_id, alliance_id, confirmed, observed_at
+         SELECT eve_id, character_id, account_id, brand_id, live, rule, corporation_id, alliance_id, confirmed, single_source, observed_at
          FROM revocation_candidates
-         WHERE state = 'found' AND found_by = $1 AND live = $2 AND eve_id > $3
-           AND ($4 = 1 OR abs(uuid_hash_extended(account_id, 0) % $4) = $5)
+         WHERE state = 'found' AND found_at >= $1 AND live = $2 AND eve_id > $3
+           AND ($4 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $4) - $5) < 1)
          ORDER BY eve_id
          LIMIT $6",
-        run_id,
+        started_at,
         live,
         after,
         part.count,
@@ -178,6 +194,7 @@ pub async fn found(
                 rule: row.rule.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))?,
                 organisation: organisation(row.corporation_id, row.alliance_id),
                 confirmed: row.confirmed,
+                single_source: row.single_source,
                 observed_at: row.observed_at,
             })
         })
@@ -205,7 +222,7 @@ pub async fn hold(db: &mut PgConnection, part: Part) -> Result<u64> {
     let done = query!(
         "/* candidates::hold */
          UPDATE revocation_candidates SET state = 'held'
-         WHERE live AND state = 'found' AND ($1 = 1 OR abs(uuid_hash_extended(account_id, 0) % $1) = $2)",
+         WHERE live AND state = 'found' AND ($1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1)",
         part.count,
         part.index,
     )
@@ -214,10 +231,14 @@ pub async fn hold(db: &mut PgConnection, part: Part) -> Result<u64> {
     Ok(done.rows_affected())
 }
 
-/// How many candidates are held.
-pub async fn count_held(db: &mut PgConnection) -> Result<u64> {
+/// How many candidates of this part are held.
+pub async fn count_held(db: &mut PgConnection, part: Part) -> Result<u64> {
     let count = query_scalar!(
-        r#"/* candidates::count_held */ SELECT count(*) AS "count!" FROM revocation_candidates WHERE state = 'held'"#
+        r#"/* candidates::count_held */
+        SELECT count(*) AS "count!" FROM revocation_candidates
+        WHERE state = 'held' AND ($1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1)"#,
+        part.count,
+        part.index,
     )
     .fetch_one(db)
     .await?;

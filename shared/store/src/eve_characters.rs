@@ -14,8 +14,10 @@ use crate::Result;
 pub struct Finding {
     /// Which character.
     pub eve_id: EveCharacterId,
-    /// What was stored when it was read; if a login has written since, its knowledge is younger and stays.
+    /// Where it stood when it was read; if a login has written since, its knowledge is younger and stays.
     pub known: Option<Organisation>,
+    /// The rule that stood when it was read, for the same purpose.
+    pub stood: Option<Rule>,
     /// Where it stands now.
     pub organisation: Option<Organisation>,
     /// The corporation's name, if it could be had.
@@ -54,6 +56,9 @@ pub async fn stamp_attempted(db: &mut PgConnection, ids: &[i64]) -> Result<()> {
 
 /// Writes findings; returns the ids written. Those not returned were written by a login meanwhile.
 pub async fn write(db: &mut PgConnection, findings: &[Finding]) -> Result<Vec<i64>> {
+    if findings.is_empty() {
+        return Ok(Vec::new());
+    }
     let corporation = |o: Option<Organisation>| o.map(|o| o.corporation.0);
     let alliance = |o: Option<Organisation>| o.and_then(|o| o.alliance).map(|id| id.0);
     let ids: Vec<i64> = findings.iter().map(|f| f.eve_id.0).collect();
@@ -66,6 +71,7 @@ pub async fn write(db: &mut PgConnection, findings: &[Finding]) -> Result<Vec<i6
     let verdicts: Vec<String> = findings.iter().map(|f| Verdict::of(f.rule).to_string()).collect();
     let rules: Vec<String> = findings.iter().map(|f| f.rule.to_string()).collect();
     let verified: Vec<bool> = findings.iter().map(|f| f.verified).collect();
+    let old_rules: Vec<Option<String>> = findings.iter().map(|f| f.stood.map(|rule| rule.to_string())).collect();
     query_scalar!(
         "/* eve_characters::write */
          UPDATE eve_characters e
@@ -80,11 +86,12 @@ pub async fn write(db: &mut PgConnection, findings: &[Finding]) -> Result<Vec<i6
              verdict_since = CASE WHEN e.verdict IS DISTINCT FROM f.verdict THEN now() ELSE e.verdict_since END,
              last_verified_at = CASE WHEN f.verified THEN now() ELSE e.last_verified_at END,
              last_attempted_at = CASE WHEN f.verified THEN e.last_attempted_at ELSE now() END
-         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[])
-              AS f (eve_id, old_corporation_id, old_alliance_id, corporation_id, alliance_id, corporation_name, alliance_name, verdict, rule, verified)
+         FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::text[], $7::text[], $8::text[], $9::text[], $10::boolean[], $11::text[])
+              AS f (eve_id, old_corporation_id, old_alliance_id, corporation_id, alliance_id, corporation_name, alliance_name, verdict, rule, verified, old_rule)
          WHERE e.eve_id = f.eve_id
            AND e.corporation_id IS NOT DISTINCT FROM f.old_corporation_id
            AND e.alliance_id IS NOT DISTINCT FROM f.old_alliance_id
+           AND e.rule IS NOT DISTINCT FROM f.old_rule
          RETURNING e.eve_id",
         &ids,
         &old_corporations as &[Option<i64>],
@@ -96,6 +103,7 @@ pub async fn write(db: &mut PgConnection, findings: &[Finding]) -> Result<Vec<i6
         &verdicts,
         &rules,
         &verified,
+        &old_rules as &[Option<String>],
     )
     .fetch_all(db)
     .await

@@ -29,18 +29,21 @@ pub async fn missing(db: &mut PgConnection, after: i64, limit: i64) -> Result<(V
     Ok((ids, last))
 }
 
-/// Fills in names, at the characters after `after` up to `last`, where they are still missing.
+/// Fills in names, at the characters after `after` up to `last`, where they are still missing; rows that somebody else
+/// is writing are left for the next time.
 pub async fn fill(db: &mut PgConnection, after: i64, last: i64, names: Vec<(i64, String)>) -> Result<u64> {
     let (ids, texts): (Vec<i64>, Vec<String>) = names.into_iter().unzip();
     let done = query!(
         "/* eve_names::fill */
          WITH n AS (SELECT * FROM unnest($3::bigint[], $4::text[]) AS n (id, name))
+         , free AS (SELECT eve_id FROM eve_characters
+                   WHERE eve_id > $1 AND eve_id <= $2 AND (corporation_id = ANY($3) OR alliance_id = ANY($3))
+                   ORDER BY eve_id FOR UPDATE SKIP LOCKED)
          UPDATE eve_characters e
          SET corporation_name = COALESCE(e.corporation_name, (SELECT name FROM n WHERE id = e.corporation_id)),
              alliance_name = COALESCE(e.alliance_name, (SELECT name FROM n WHERE id = e.alliance_id))
          WHERE ((corporation_id IS NOT NULL AND corporation_name IS NULL) OR (alliance_id IS NOT NULL AND alliance_name IS NULL))
-           AND e.eve_id > $1 AND e.eve_id <= $2
-           AND (e.corporation_id = ANY($3) OR e.alliance_id = ANY($3))",
+           AND e.eve_id IN (SELECT eve_id FROM free)",
         after,
         last,
         &ids,

@@ -65,7 +65,7 @@ pub async fn due(
           AND (t.checked_at, t.eve_id) > ($2, $3)
           AND e.verdict IS DISTINCT FROM 'transferred'
           AND a.deleted_at IS NULL AND NOT a.is_blocked
-          AND ($4 = 1 OR abs(uuid_hash_extended(a.id, 0) % $4) = $5)
+          AND ($4 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $4) - $5) < 1)
         ORDER BY t.checked_at, t.eve_id
         LIMIT $6"#,
         cutoff,
@@ -90,10 +90,10 @@ pub async fn due(
         .collect())
 }
 
-/// Replaces a rotated token; `false` when a login has stored another one meanwhile.
+/// Replaces a rotated token; `false` when a login has stored another one meanwhile. Harmless to repeat.
 pub async fn rotate(db: &mut PgConnection, eve_id: EveCharacterId, old: &str, new: &str) -> Result<bool> {
     let done = query!(
-        "/* eve_tokens::rotate */ UPDATE eve_tokens SET refresh_token = $3 WHERE eve_id = $1 AND refresh_token = $2",
+        "/* eve_tokens::rotate */ UPDATE eve_tokens SET refresh_token = $3 WHERE eve_id = $1 AND refresh_token IN ($2, $3)",
         eve_id.0,
         old,
         new

@@ -40,8 +40,10 @@ pub struct Pending {
     pub observed_at: OffsetDateTime,
 }
 
-/// Records decisions before anything is done about them.
-pub async fn record(db: &mut PgConnection, run_id: &str, pending: &[Pending]) -> Result<()> {
+/// Records decisions before anything is done about them; returns the characters for which it did. The others have
+/// changed hands or place since they were found (moved to another account, deleted, blocked, no longer primary): there
+/// is nothing to take there.
+pub async fn record(db: &mut PgConnection, run_id: &str, pending: &[Pending]) -> Result<Vec<i64>> {
     let ids: Vec<Uuid> = pending.iter().map(|p| p.id).collect();
     let eve_ids: Vec<i64> = pending.iter().map(|p| p.eve_id.0).collect();
     let characters: Vec<Uuid> = pending.iter().map(|p| p.character_id.0).collect();
@@ -54,13 +56,18 @@ pub async fn record(db: &mut PgConnection, run_id: &str, pending: &[Pending]) ->
     let alliances: Vec<Option<i64>> =
         pending.iter().map(|p| p.organisation.and_then(|o| o.alliance).map(|id| id.0)).collect();
     let observed: Vec<OffsetDateTime> = pending.iter().map(|p| p.observed_at).collect();
-    query!(
+    query_scalar!(
         "/* invalidations::record */
          INSERT INTO pending_invalidations
              (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule, corporation_id, alliance_id, observed_at, decided_by)
-         SELECT id, eve_id, character_id, account_id, brand_id, gate, verdict, rule, corporation_id, alliance_id, observed_at, $12
+         SELECT p.id, p.eve_id, p.character_id, p.account_id, p.brand_id, gate, verdict, rule, corporation_id, alliance_id, observed_at, $12
          FROM unnest($1::uuid[], $2::bigint[], $3::uuid[], $4::uuid[], $5::uuid[], $6::text[], $7::text[], $8::text[], $9::bigint[], $10::bigint[], $11::timestamptz[])
-              AS p (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule, corporation_id, alliance_id, observed_at)",
+              AS p (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule, corporation_id, alliance_id, observed_at)
+         JOIN characters c ON c.id = p.character_id AND c.account_id = p.account_id
+         JOIN accounts a ON a.id = p.account_id
+         WHERE a.deleted_at IS NULL AND NOT a.is_blocked
+           AND (p.gate <> 'primary' OR a.primary_character_id = p.character_id)
+         RETURNING eve_id",
         &ids,
         &eve_ids,
         &characters,
@@ -74,13 +81,12 @@ pub async fn record(db: &mut PgConnection, run_id: &str, pending: &[Pending]) ->
         &observed,
         run_id,
     )
-    .execute(db)
-    .await?;
-    Ok(())
+    .fetch_all(db)
+    .await
 }
 
-/// Up to `limit` decided invalidations of this part, oldest first.
-pub async fn pending(db: &mut PgConnection, part: Part, limit: i64) -> Result<Vec<Pending>> {
+/// The next page, by id and so oldest first, of decided invalidations of this part; a nil id is before the first.
+pub async fn pending(db: &mut PgConnection, part: Part, after: Uuid, limit: i64) -> Result<Vec<Pending>> {
     struct Row {
         id: Uuid,
         eve_id: i64,
@@ -98,11 +104,12 @@ pub async fn pending(db: &mut PgConnection, part: Part, limit: i64) -> Result<Ve
         "/* invalidations::pending */
          SELECT id, eve_id, character_id, account_id, brand_id, gate, rule, corporation_id, alliance_id, observed_at
          FROM pending_invalidations
-         WHERE ($1 = 1 OR abs(uuid_hash_extended(account_id, 0) % $1) = $2)
+         WHERE id > $3 AND ($1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1)
          ORDER BY id
-         LIMIT $3",
+         LIMIT $4",
         part.count,
         part.index,
+        after,
         limit,
     )
     .fetch_all(db)
@@ -129,7 +136,7 @@ pub async fn count_pending(db: &mut PgConnection, part: Part) -> Result<u64> {
     let count = query_scalar!(
         r#"/* invalidations::count_pending */
         SELECT count(*) AS "count!" FROM pending_invalidations
-        WHERE ($1 = 1 OR abs(uuid_hash_extended(account_id, 0) % $1) = $2)"#,
+        WHERE ($1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1)"#,
         part.count,
         part.index,
     )
@@ -153,10 +160,12 @@ pub struct Removed {
 /// somebody else has cleared meanwhile leaves no second trace. Returns the ids cleared here.
 pub async fn complete(db: &mut PgConnection, done: &[(Pending, Vec<Removed>)]) -> Result<Vec<Uuid>> {
     let ids: Vec<Uuid> = done.iter().map(|(pending, _)| pending.id).collect();
-    let cleared =
-        query_scalar!("/* invalidations::complete */ DELETE FROM pending_invalidations WHERE id = ANY($1) RETURNING id", &ids)
-            .fetch_all(&mut *db)
-            .await?;
+    let cleared = query_scalar!(
+        "/* invalidations::complete */ DELETE FROM pending_invalidations WHERE id = ANY($1) RETURNING id",
+        &ids
+    )
+    .fetch_all(&mut *db)
+    .await?;
     let sessions: Vec<(&Pending, Value)> = done
         .iter()
         .filter(|(pending, removed)| !removed.is_empty() && cleared.contains(&pending.id))

@@ -7,6 +7,7 @@ pub mod auth_config;
 pub mod candidates;
 pub mod characters;
 pub mod counters;
+pub mod cursors;
 pub mod eve_characters;
 pub mod eve_names;
 pub mod eve_tokens;

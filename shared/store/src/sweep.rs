@@ -119,7 +119,7 @@ pub async fn due(db: &mut PgConnection, terms: &Terms, after: Place, limit: i64)
           AND e.sweep_key < $3
           AND (e.last_verified_at IS NULL OR e.last_verified_at < $4)
           AND a.deleted_at IS NULL AND NOT a.is_blocked
-          AND ($5 = 1 OR abs(uuid_hash_extended(a.id, 0) % $5) = $6)
+          AND ($5 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $5) - $6) < 1)
           AND NOT EXISTS (SELECT FROM revocation_candidates k WHERE k.eve_id = e.eve_id AND k.found_at < $3)
         ORDER BY e.sweep_key, e.eve_id
         LIMIT $7"#,
@@ -154,7 +154,7 @@ pub async fn kept(db: &mut PgConnection, terms: &Terms, after: i64, limit: i64) 
         WHERE k.eve_id > $1
           AND k.found_at < $2
           AND a.deleted_at IS NULL AND NOT a.is_blocked
-          AND ($3 = 1 OR abs(uuid_hash_extended(a.id, 0) % $3) = $4)
+          AND ($3 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $3) - $4) < 1)
         ORDER BY k.eve_id
         LIMIT $5"#,
         after,
@@ -179,7 +179,7 @@ pub async fn count_due(db: &mut PgConnection, terms: &Terms) -> Result<u64> {
         WHERE e.sweep_key < $1
           AND (e.last_verified_at IS NULL OR e.last_verified_at < $2)
           AND a.deleted_at IS NULL AND NOT a.is_blocked
-          AND ($3 = 1 OR abs(uuid_hash_extended(a.id, 0) % $3) = $4)"#,
+          AND ($3 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $3) - $4) < 1)"#,
         terms.started_at,
         terms.cutoff,
         terms.part.count,
@@ -190,7 +190,8 @@ pub async fn count_due(db: &mut PgConnection, terms: &Terms) -> Result<u64> {
     Ok(count.unsigned_abs())
 }
 
-/// The next page of accounts with a character dealt with in this run, and the place to go on from.
+/// The next page of accounts with a character that was dealt with since the cutoff, and the place to go on from: by this
+/// run, or so lately that this run did not have to (an earlier one that was killed, stopped or capped).
 pub async fn checked_accounts(
     db: &mut PgConnection,
     terms: &Terms,
@@ -205,12 +206,12 @@ pub async fn checked_accounts(
         WHERE (e.sweep_key, e.eve_id) > ($1, $2)
           AND e.sweep_key >= $3
           AND c.account_id IS NOT NULL
-          AND ($4 = 1 OR abs(uuid_hash_extended(c.account_id, 0) % $4) = $5)
+          AND ($4 = 1 OR abs(abs(uuid_hash_extended(c.account_id, 0) % $4) - $5) < 1)
         ORDER BY e.sweep_key, e.eve_id
         LIMIT $6"#,
         after.key,
         after.eve_id,
-        terms.started_at,
+        terms.cutoff,
         terms.part.count,
         terms.part.index,
         limit,

@@ -27,8 +27,19 @@ pub async fn note(db: &mut PgConnection, bad: &[(i64, &'static str)]) -> Result<
     Ok(())
 }
 
+/// Forgets ids that have shown themselves again.
+pub async fn forget(db: &mut PgConnection, ids: &[i64]) -> Result<()> {
+    query!("/* unresolvable::forget */ DELETE FROM unresolvable_ids WHERE eve_id = ANY($1)", ids).execute(db).await?;
+    Ok(())
+}
+
 /// Forgets what has expired.
 pub async fn forget_expired(db: &mut PgConnection) -> Result<u64> {
-    let done = query!("/* unresolvable::forget_expired */ DELETE FROM unresolvable_ids WHERE expires_at <= now()").execute(db).await?;
+    let done = query!(
+        "/* unresolvable::forget_expired */ DELETE FROM unresolvable_ids WHERE eve_id IN (
+             SELECT eve_id FROM unresolvable_ids WHERE expires_at <= now() FOR UPDATE SKIP LOCKED)"
+    )
+    .execute(db)
+    .await?;
     Ok(done.rows_affected())
 }
