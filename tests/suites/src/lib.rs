@@ -10,7 +10,7 @@ use std::time::Duration;
 use esi_simulator::{Alliance, Character, Corporation, Simulator, World};
 use harness::{
     ALLIANCE, Binary, CORPORATION, Community, Crowd, ENCRYPTION_KEY, Finished, Member, Newcomer, Pushgateway,
-    STRANGERS, TestDb,
+    STRANGERS, Servers, TestDb,
 };
 use serde_json::Value;
 
@@ -35,7 +35,15 @@ pub struct Stage {
 impl Stage {
     /// Without a Pushgateway.
     pub async fn new() -> Self {
-        let db = TestDb::new().await;
+        Self::of(TestDb::new().await).await
+    }
+
+    /// Without a Pushgateway, on servers of the test's own.
+    pub async fn on(servers: &Servers) -> Self {
+        Self::of(TestDb::on(servers).await).await
+    }
+
+    async fn of(db: TestDb) -> Self {
         let community = Community::new(&db).await;
         let sim = Simulator::start(world());
         stay_out_of_downtime(&sim);
@@ -125,7 +133,8 @@ impl Stage {
             if left >= 0 {
                 // What is due in the past ends at once.
                 let left = left - i64::from(minutes) * 60_000;
-                let () = redis::cmd("PEXPIRE").arg(&key).arg(left).query_async(&mut redis).await.expect("Redis answers");
+                let () =
+                    redis::cmd("PEXPIRE").arg(&key).arg(left).query_async(&mut redis).await.expect("Redis answers");
             }
         }
     }

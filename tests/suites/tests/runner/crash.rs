@@ -22,7 +22,8 @@ async fn a_killed_run_is_closed_as_lost_and_the_next_one_completes_its_work() {
 
     // Its lease stands: whoever comes now cannot know that it is dead.
     assert_eq!(ended(&stage.verify().await.expect_code(0)), "already_running");
-    let left = number(&stage, "SELECT ceil(extract(epoch FROM expires_at - clock_timestamp()))::bigint FROM job_leases").await;
+    let left =
+        number(&stage, "SELECT ceil(extract(epoch FROM expires_at - clock_timestamp()))::bigint FROM job_leases").await;
     assert!((1..=60).contains(&left), "the lease frees itself within a minute: {left} s");
 
     expire_leases(&stage).await;
@@ -74,7 +75,8 @@ async fn a_killed_dry_run_is_closed_after_two_silent_minutes() {
     end(killed).await;
     stage.verify().await.expect_code(0);
     assert_eq!(outcomes(&stage).await, ["-", "done"], "it might still live");
-    execute(&stage, "UPDATE job_runs SET heartbeat_at = heartbeat_at - interval '3 minutes' WHERE ended_at IS NULL").await;
+    execute(&stage, "UPDATE job_runs SET heartbeat_at = heartbeat_at - interval '3 minutes' WHERE ended_at IS NULL")
+        .await;
     stage.verify().await.expect_code(0);
     assert_eq!(outcomes(&stage).await, ["lost", "done", "nothing_to_do"]);
     let counters = stage.community.counters(VERIFIER).await;
@@ -92,7 +94,9 @@ async fn a_long_run_keeps_its_lease_by_renewing_it() {
     // Nearly out: only a renewal can save it.
     execute(&stage, "UPDATE job_leases SET expires_at = clock_timestamp() + interval '14 seconds'").await;
     harness::wait_until(LIMIT, "the lease is renewed", async || {
-        number(&stage, "SELECT count(*) FROM job_leases WHERE expires_at > clock_timestamp() + interval '30 seconds'").await == 1
+        number(&stage, "SELECT count(*) FROM job_leases WHERE expires_at > clock_timestamp() + interval '30 seconds'")
+            .await
+            == 1
     })
     .await;
     esi.set(Fault::Pass);

@@ -1,10 +1,13 @@
 //! J4: who lost the lease writes nothing any more.
 
-use harness::Fault;
+use harness::{Fault, wait_until};
 use nix::sys::signal::Signal;
+use sqlx::{Connection, PgConnection};
 use suites::{Stage, outcome};
 
-use crate::support::{VERIFIER, before_esi, due, end, ended, expire_leases, one_by_one, outcomes, people, written};
+use crate::support::{
+    LIMIT, VERIFIER, before_esi, due, end, ended, expire_leases, hold, number, one_by_one, outcomes, people, written,
+};
 
 #[tokio::test]
 async fn a_run_that_slept_past_its_lease_cannot_write_after_another_took_over() {
@@ -14,7 +17,9 @@ async fn a_run_that_slept_past_its_lease_cannot_write_after_another_took_over() 
     stage.sim.settings(|settings| settings.latency_ms = 20);
     let sleeper = one_by_one(&stage, &esi).env("RUN_ID", "sleeper").start();
     written(&stage, 2).await;
+    hold(&stage, &esi).await;
     sleeper.signal(Signal::SIGSTOP);
+    esi.set(Fault::Pass);
     expire_leases(&stage).await;
 
     let successor = stage.verifier().env("RUN_ID", "successor").run().await.expect_code(0);
@@ -32,7 +37,11 @@ async fn a_run_that_slept_past_its_lease_cannot_write_after_another_took_over() 
     assert_eq!(stage.community.runs().await, runs, "the ledger stays as the successor left it");
     let now = stage.community.exact_fingerprint().await;
     assert_eq!(now.tables, after.tables);
-    assert_eq!(gateway.value("rollcall_job_last_run_timestamp_seconds", &[("job", VERIFIER)]), pushed, "nothing pushed over");
+    assert_eq!(
+        gateway.value("rollcall_job_last_run_timestamp_seconds", &[("job", VERIFIER)]),
+        pushed,
+        "nothing pushed over"
+    );
     stage.forgive();
 }
 
@@ -44,7 +53,9 @@ async fn a_run_that_slept_past_its_lease_cannot_write_though_nobody_took_over() 
     stage.sim.settings(|settings| settings.latency_ms = 20);
     let sleeper = one_by_one(&stage, &esi).start();
     written(&stage, 2).await;
+    hold(&stage, &esi).await;
     sleeper.signal(Signal::SIGSTOP);
+    esi.set(Fault::Pass);
     expire_leases(&stage).await;
     let before = due(&stage).await;
     sleeper.signal(Signal::SIGCONT);
@@ -63,10 +74,44 @@ async fn a_run_whose_lease_is_taken_while_it_waits_ends_by_itself() {
     esi.set(Fault::Hang);
     let first = one_by_one(&stage, &esi).start();
     crate::support::held(&stage, 1).await;
-    expire_leases(&stage).await;
-    let second = stage.verify().await.expect_code(0);
-    assert_eq!(ended(&second), "done");
+    // A renewal may just have brought the lease back to life: nobody had taken it.
+    wait_until(LIMIT, "another run takes the lease", async || {
+        expire_leases(&stage).await;
+        ended(&stage.verify().await.expect_code(0)) == "done"
+    })
+    .await;
     // The next renewal notices; ESI still hangs.
     let first = end(first).await.expect_code(75);
     assert!(outcome(&first)["error"].as_str().unwrap().contains("lease lost"), "{first}");
+}
+
+#[tokio::test]
+async fn a_holder_frozen_in_the_middle_of_a_transaction_keeps_nobody_out_for_long() {
+    let stage = Stage::new().await;
+    people(&stage, 3).await;
+    let esi = before_esi(&stage);
+    let mut other = PgConnection::connect(stage.db.url()).await.unwrap();
+    let mut tx = other.begin().await.unwrap();
+    sqlx::query("-- runner\nSELECT * FROM eve_characters FOR UPDATE").execute(&mut *tx).await.unwrap();
+    let frozen = one_by_one(&stage, &esi).start();
+    wait_until(LIMIT, "its checkpoint waits for the rows", async || {
+        let sql =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        number(&stage, sql).await == 1
+    })
+    .await;
+    frozen.signal(Signal::SIGSTOP);
+    tx.rollback().await.unwrap();
+    // As if its machine were gone: the transaction is open, holds the lease's row, and nobody will end it.
+    expire_leases(&stage).await;
+    wait_until(LIMIT, "a later run gets in", async || {
+        let later = stage.verify().await;
+        assert!([Some(0), Some(75)].contains(&later.code), "{later}");
+        later.code == Some(0)
+    })
+    .await;
+    assert_eq!(due(&stage).await, 0);
+    frozen.signal(Signal::SIGCONT);
+    end(frozen).await.expect_code(75);
+    stage.forgive();
 }

@@ -52,7 +52,11 @@ async fn log_line_summary_ledger_status_and_metrics_agree() {
         assert_eq!(value, expected, "{name}");
     }
     let counters = stage.community.counters(VERIFIER).await;
-    assert_eq!(counters["battlescope_characters_verified_total{success}"] + counters["battlescope_characters_verified_total{failed}"], 5);
+    assert_eq!(
+        counters["battlescope_characters_verified_total{success}"]
+            + counters["battlescope_characters_verified_total{failed}"],
+        5
+    );
     assert_eq!(counters["rollcall_job_runs_total{done}"], 1);
 }
 

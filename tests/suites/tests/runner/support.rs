@@ -13,18 +13,8 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 /// Name of the binary under test.
 pub(crate) const VERIFIER: &str = "character-verifier";
 /// What the last log line, the summary and `status` must tell.
-pub(crate) const FIXED: [&str; 10] = [
-    "job",
-    "run_id",
-    "outcome",
-    "dry_run",
-    "scanned",
-    "changed",
-    "skipped",
-    "failed",
-    "remaining",
-    "duration_ms",
-];
+pub(crate) const FIXED: [&str; 10] =
+    ["job", "run_id", "outcome", "dry_run", "scanned", "changed", "skipped", "failed", "remaining", "duration_ms"];
 
 /// A run that takes its characters one by one, each call to ESI through `esi`.
 pub(crate) fn one_by_one(stage: &Stage, esi: &FaultProxy) -> Binary {
@@ -39,7 +29,9 @@ pub(crate) fn before_esi(stage: &Stage) -> FaultProxy {
 /// Adds so many characters that are due, each with a session.
 pub(crate) async fn people(stage: &Stage, count: usize) {
     stage
-        .crowd(count, |place| (harness::CORPORATION, newcomer(format!("pilot{place}")).verified_minutes_ago(90).session()))
+        .crowd(count, |place| {
+            (harness::CORPORATION, newcomer(format!("pilot{place}")).verified_minutes_ago(90).session())
+        })
         .await;
 }
 
@@ -51,10 +43,33 @@ pub(crate) async fn held(stage: &Stage, runs: usize) {
     .await;
 }
 
-/// Waits until the last run has written so many characters.
+/// Waits until the run under way has written so many characters.
 pub(crate) async fn written(stage: &Stage, characters: i64) {
     wait_until(LIMIT, "characters are written", async || {
-        last_run(stage).await.is_some_and(|run| run.scanned >= characters)
+        last_run(stage).await.is_some_and(|run| run.ended_at.is_none() && run.scanned >= characters)
+    })
+    .await;
+}
+
+/// Holds a run in its next call to ESI: returns when it stands there, with no transaction open.
+pub(crate) async fn hold(stage: &Stage, esi: &FaultProxy) {
+    esi.set(harness::Fault::Hang);
+    let mut before = None;
+    wait_until(LIMIT, "the run stands still", async || {
+        let now = (
+            number(stage, "SELECT sum(scanned)::bigint FROM job_runs").await,
+            number(
+                stage,
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state <> 'idle'
+                     AND pid <> pg_backend_pid()",
+            )
+            .await,
+        );
+        let stands = now.1 == 0 && before == Some(now);
+        // A batch takes two dozen milliseconds, and this pause is longer.
+        number(stage, "SELECT 1::bigint FROM pg_sleep(0.1)").await;
+        before = Some(now);
+        stands
     })
     .await;
 }
@@ -101,7 +116,8 @@ pub(crate) async fn execute(stage: &Stage, sql: &str) {
 
 /// The summary that a run with OUTPUT=json prints, or what `status` and `check` print.
 pub(crate) fn json(finished: &Finished) -> Value {
-    serde_json::from_str(&finished.stdout).unwrap_or_else(|error| panic!("no JSON on standard output: {error}\n{finished}"))
+    serde_json::from_str(&finished.stdout)
+        .unwrap_or_else(|error| panic!("no JSON on standard output: {error}\n{finished}"))
 }
 
 /// A number of the last log line.

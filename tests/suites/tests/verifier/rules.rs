@@ -5,7 +5,7 @@ use harness::{ALLIANCE, CORPORATION, Lists, STRANGERS, newcomer};
 use identity::approval::Rule;
 use suites::{ALLIED, Stage};
 
-use crate::support::{ends, ended, execute, rule, standing};
+use crate::support::{ended, ends, execute, rule, standing, verify};
 
 const DENIED: i64 = 98_000_666;
 const DENIED_ALLIANCE: i64 = 99_000_666;
@@ -50,7 +50,7 @@ async fn every_rule_decides_by_its_name_in_the_row_and_in_the_audit_log() {
         let newcomer = newcomer(format!("{corporation}")).verified_minutes_ago(60).session();
         members.push((stage.add_in(corporation, newcomer).await, expected));
     }
-    let run = stage.verify().await.expect_code(0);
+    let run = verify(&stage).await;
     assert_eq!(ended(&run), "done");
     for (member, expected) in &members {
         assert_eq!(standing(&stage, member).await, rule(*expected, expected.allows()), "{}", member.name);
@@ -83,7 +83,7 @@ async fn brands_with_different_lists_are_judged_apart_in_one_run() {
         (add(CORPORATION, other, "home").await, Rule::NotAMember),
         (add(CORPORATION, stage.community.brand_id(), "main").await, Rule::AllowedCorporation),
     ];
-    ends(&stage.verifier(), 0).await;
+    verify(&stage).await;
     for (member, expected) in &cases {
         assert_eq!(standing(&stage, member).await, rule(*expected, expected.allows()), "{}", member.name);
     }
@@ -105,7 +105,7 @@ async fn a_brand_without_lists_is_unknown_and_stops_no_other() {
         bares.push(stage.add_in(STRANGERS, newcomer(name).brand(bare).verified_minutes_ago(60).session()).await);
     }
     let leaver = stage.add_in(STRANGERS, newcomer("leaver").verified_minutes_ago(60).session()).await;
-    let run = stage.verify().await.expect_code(0);
+    let run = verify(&stage).await;
     assert_eq!(ended(&run), "done", "a new brand is no outage of ESI: {run}");
     assert_eq!(standing(&stage, &leaver).await, rule(Rule::NotAMember, false));
     for member in &bares {
@@ -122,7 +122,7 @@ async fn without_any_lists_nothing_is_checked() {
     let alice = stage.add_in(STRANGERS, newcomer("Alice").verified_minutes_ago(60).session()).await;
     execute(&stage.db, "-- verifier::rules\nDELETE FROM auth_config").await;
     let before = stage.community.eve(alice.eve_id).await;
-    let run = stage.verify().await.expect_code(78);
+    let run = ends(&stage.verifier(), 78).await;
     assert!(outcome_error(&run).contains("auth_config"), "{run}");
     assert_eq!(stage.community.eve(alice.eve_id).await, before, "nothing is stamped");
     assert!(stage.community.has_session(alice.session_token()).await);

@@ -3,7 +3,7 @@
 use harness::{ENCRYPTION_KEY, newcomer};
 use suites::{Stage, field};
 
-use crate::support::{ends, ended, lines};
+use crate::support::{ended, ends, lines};
 
 #[tokio::test]
 async fn without_settings_the_documented_defaults_hold() {

@@ -15,6 +15,11 @@ pub(crate) async fn ends(binary: &Binary, code: i32) -> Finished {
     binary.run().await.expect_code(code)
 }
 
+/// One run as production sets it, which must end well.
+pub(crate) async fn verify(stage: &Stage) -> Finished {
+    ends(&stage.verifier(), 0).await
+}
+
 /// The name of how a run ended.
 pub(crate) fn ended(run: &Finished) -> &str {
     outcome(run)["outcome"].as_str().expect("the outcome is a name")

@@ -1,8 +1,8 @@
 //! The five who meet every fault, and what a run left of them.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
-use esi_simulator::{Character, RefreshToken, WorldUpdate};
+use esi_simulator::{Character, DOOMHEIM, RefreshToken, WorldUpdate};
 use harness::{CORPORATION, EveRow, Member, STRANGERS, newcomer, session_key};
 use serde_json::Value;
 use suites::{ALLIED, Stage};
@@ -101,7 +101,8 @@ impl Cast {
 
     /// To compare with after a run.
     pub(crate) async fn before(&self) -> Before {
-        let at = sqlx::query_scalar("-- weather::before\nSELECT clock_timestamp()").fetch_one(self.stage.db.pool()).await;
+        let at =
+            sqlx::query_scalar("-- weather::before\nSELECT clock_timestamp()").fetch_one(self.stage.db.pool()).await;
         let mut rows = Vec::new();
         for who in ALL {
             rows.push(self.stage.community.eve(Self::id(who)).await);
@@ -175,7 +176,10 @@ impl Cast {
         }
         for who in ALL {
             let row = community.eve(Self::id(who)).await;
-            let corporation = row.corporation_id.map(|id| format!("Corporation {id}"));
+            let corporation = row.corporation_id.map(|id| match id {
+                DOOMHEIM => "Doomheim".to_owned(),
+                id => format!("Corporation {id}"),
+            });
             let alliance = row.alliance_id.map(|id| format!("Alliance {id}"));
             assert!(row.corporation_name.is_none() || row.corporation_name == corporation, "{row:?}");
             assert!(row.alliance_name.is_none() || row.alliance_name == alliance, "{row:?}");
@@ -187,9 +191,6 @@ impl Cast {
 pub(crate) fn refresh_token(who: Who) -> String {
     format!("refresh-{}", Cast::id(who))
 }
-
-/// Longest time for something that takes a moment.
-pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 fn text(value: &Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("no text {field} in {value}")).to_owned()

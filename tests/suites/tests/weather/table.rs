@@ -10,13 +10,13 @@ use tokio::{sync::Semaphore, task::LocalSet};
 use crate::cast::{ALL, Cast, Mark, Who};
 
 /// Cases at work at a time: more would only wait for each other's processor time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 10;
 /// No run of a case may take longer, whatever the fault.
 const BOUND: Duration = Duration::from_secs(25);
 const JOB: &str = "character-verifier";
 
 /// A fault with its expectations. Unless told otherwise the run ends 0, `done`, everybody is verified, the leaver alone
-/// loses the session, no call fails, and no rule of ESI is broken; and the same one hour later in fair weather.
+/// loses the session, no call fails, and no rule of ESI is broken; and the same a day later in fair weather.
 pub(crate) struct Case {
     name: &'static str,
     faults: Vec<Fault>,
@@ -30,9 +30,8 @@ pub(crate) struct Case {
     marks: BTreeMap<Who, Mark>,
     loses: Vec<Who>,
     loses_later: Vec<Who>,
-    errors: Vec<&'static str>,
+    errors: Option<Vec<&'static str>>,
     counters: Vec<(&'static str, i64)>,
-    breaks_rules: bool,
     after: Option<fn(&Cast) -> Checks>,
 }
 
@@ -54,9 +53,8 @@ pub(crate) fn case(name: &'static str) -> Case {
         marks: ALL.map(|who| (who, Mark::Verified)).into(),
         loses: vec![Who::Leaver],
         loses_later: vec![Who::Leaver],
-        errors: Vec::new(),
+        errors: Some(Vec::new()),
         counters: Vec::new(),
-        breaks_rules: false,
         after: None,
     }
 }
@@ -124,19 +122,19 @@ impl Case {
 
     /// Calls fail so in the first run, each at least once, and in no other way.
     pub(crate) fn errors(mut self, codes: &[&'static str]) -> Self {
-        self.errors = codes.to_vec();
+        self.errors = Some(codes.to_vec());
+        self
+    }
+
+    /// The call that hangs is given up together with the run, before or after it is counted.
+    pub(crate) fn any_errors(mut self) -> Self {
+        self.errors = None;
         self
     }
 
     /// A counter stands at this after the first run (0: not there).
     pub(crate) fn counts(mut self, series: &'static str, value: i64) -> Self {
         self.counters.push((series, value));
-        self
-    }
-
-    /// The client cannot but break a rule.
-    pub(crate) fn breaks_rules(mut self) -> Self {
-        self.breaks_rules = true;
         self
     }
 
@@ -183,7 +181,8 @@ impl Case {
         cast.assert_whole().await;
         let untouched = self.marks.values().filter(|mark| **mark == Mark::Untouched).count();
         if self.code == 0 {
-            assert_eq!(told["remaining"].as_u64(), Some(self.remaining(untouched)), "{run}");
+            // What was looked at and stays due is met by the next run too, but this one did not leave it out.
+            assert_eq!(told["remaining"].as_u64(), Some(untouched as u64), "{run}");
         }
         let counters = community.counters(JOB).await;
         for (series, value) in &self.counters {
@@ -192,17 +191,20 @@ impl Case {
         let prefix = "battlescope_character_verification_esi_errors_total{";
         let errors: Vec<&str> =
             counters.keys().filter_map(|name| name.strip_prefix(prefix)?.strip_suffix('}')).collect();
-        assert_eq!(errors, self.errors, "{run}");
+        if let Some(expected) = &self.errors {
+            assert_eq!(errors, *expected, "{run}");
+        }
         self.assert_pushed(pushgateway, &counters);
         if let Some(after) = self.after {
             after(&cast).await;
         }
-        assert_eq!(stage.sim.violations().is_empty(), !self.breaks_rules, "{:?}\n{run}", stage.sim.violations());
+        assert_eq!(stage.sim.violations(), Vec::<String>::new(), "{run}");
 
         stage.sim.faults().clear();
         (self.mend)(&cast);
         stage.forgive();
-        stage.later(61).await;
+        // Beyond the longest time for which ESI lets an answer be kept.
+        stage.later(24 * 60 + 1).await;
         let before = cast.before().await;
         let run = self.run(&cast, pushgateway).await.expect_code(0);
         assert_eq!(outcome(&run)["outcome"], "done", "{run}");
@@ -223,11 +225,6 @@ impl Case {
             .env("POD_NAMESPACE", self.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-"));
         let verifier = if self.checks_tokens { with_sso(verifier) } else { verifier };
         self.env.iter().fold(verifier, |verifier, (name, value)| verifier.env(*name, *value)).run().await
-    }
-
-    /// What is due after the run: everybody who is not verified, unless the run has ended well.
-    fn remaining(&self, untouched: usize) -> u64 {
-        untouched as u64
     }
 
     fn assert_pushed(&self, pushgateway: &Pushgateway, counters: &BTreeMap<String, i64>) {
