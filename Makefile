@@ -13,10 +13,10 @@ demo: packages binaries ## The main job at work on private real servers (KEEP=1 
 	@cargo run --quiet -p demo
 
 test: packages binaries ## All tests, against private real servers
-	cargo test --workspace --no-fail-fast
+	cargo test --workspace --no-fail-fast -- --test-threads=8
 
 test-long: packages binaries ## The same, with the kill and race tests at full length
-	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast
+	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
 
 lint: packages ## Formatting, clippy, licences and advisories, checked queries, shell scripts
 	cargo fmt --all --check

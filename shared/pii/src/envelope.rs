@@ -39,7 +39,9 @@ impl Key {
             Err(hex::FromHexError::InvalidHexCharacter { index, .. }) => {
                 Err(format!("character {} is not hexadecimal; give 64 hexadecimal characters (32 bytes)", index + 1))
             }
-            Err(_) => Err(format!("has {} characters; give 64 hexadecimal characters (32 bytes)", text.chars().count())),
+            Err(_) => {
+                Err(format!("has {} characters; give 64 hexadecimal characters (32 bytes)", text.chars().count()))
+            }
         }
     }
 
@@ -49,10 +51,8 @@ impl Key {
     /// Never: AES-GCM refuses only texts beyond 64 GiB.
     pub fn seal(&self, random: &Random, plaintext: &str) -> String {
         let nonce: [u8; NONCE_BYTES] = random.bytes();
-        let sealed = self
-            .0
-            .encrypt(&Nonce::from(nonce), plaintext.as_bytes())
-            .expect("AES-GCM encrypts anything below 64 GiB");
+        let sealed =
+            self.0.encrypt(&Nonce::from(nonce), plaintext.as_bytes()).expect("AES-GCM encrypts anything below 64 GiB");
         let mut bytes = nonce.to_vec();
         bytes.extend_from_slice(&sealed);
         format!("{PREFIX}{}", STANDARD.encode(bytes))
