@@ -107,7 +107,8 @@ async fn execute(url: &str, sql: &str) {
 }
 
 async fn connect_redis(url: &str) -> MultiplexedConnection {
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(PATIENCE));
+    let config =
+        AsyncConnectionConfig::new().set_connection_timeout(Some(PATIENCE)).set_response_timeout(Some(PATIENCE));
     redis::Client::open(url)
         .expect("our own address is one")
         .get_multiplexed_async_connection_with_config(&config)

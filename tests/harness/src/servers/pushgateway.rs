@@ -69,7 +69,8 @@ impl Pushgateway {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(process.is_none(), "the Pushgateway already runs");
         let mut command = Command::new(programs::find("prometheus-pushgateway", "prometheus-pushgateway"));
-        command.arg(format!("--web.listen-address={}", self.address()));
+        // Debian's keeps what was pushed in a file of its own unless told otherwise.
+        command.arg(format!("--web.listen-address={}", self.address())).arg("--persistence.file=");
         let ready = || http::get(self.port.number(), "/-/ready").is_ok();
         *process = Some(Daemon::start("Pushgateway", &mut command, &self.folder, Signal::SIGKILL, ready));
     }
