@@ -39,8 +39,10 @@ pub struct Affiliations {
     pub missing: Vec<EveCharacterId>,
     /// Fail every batch they are in; worth remembering for a time, not for ever.
     pub bad: Vec<(EveCharacterId, BadId)>,
-    /// Not asked to the end: the error budget, the deadline or ESI itself gave out while a batch was being halved.
+    /// Not asked to the end while a batch was being halved.
     pub unasked: Vec<EveCharacterId>,
+    /// Why there are unasked ones: [`EsiError::Budget`] or [`EsiError::Unavailable`].
+    pub gave_out: Option<EsiError>,
 }
 
 /// Why an id fails its batch.
@@ -80,8 +82,9 @@ impl Esi {
         while let Some(part) = parts.next() {
             match hunt.step(part, &mut parts).await {
                 Ok(()) => {}
-                Err(EsiError::Budget { .. } | EsiError::Unavailable(_)) if part.ids.len() < asked.len() => {
+                Err(why @ (EsiError::Budget { .. } | EsiError::Unavailable(_))) if part.ids.len() < asked.len() => {
                     hunt.result.unasked.extend(part.ids.iter().copied().chain(parts.rest()).map(EveCharacterId));
+                    hunt.result.gave_out = Some(why);
                     break;
                 }
                 Err(error) => return Err(error),

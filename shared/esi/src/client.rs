@@ -26,6 +26,9 @@ use crate::{
 
 /// Longest time for one call to ESI, its body included.
 const TIMEOUT: Duration = Duration::from_secs(20);
+/// How many calls may come at once after a quiet time: this many seconds' worth. Between a sweep's calls there is time; the
+/// confirmations of a departure come together, and a session must not wait for the pace of a whole run.
+const BURST: NonZeroU32 = NonZeroU32::new(10).expect("ten is not zero");
 
 /// A client of ESI and SSO. Make one a process and lend it out: the limits hold per client, and per Redis.
 #[derive(Debug)]
@@ -51,7 +54,6 @@ impl Esi {
     /// A client that has not connected yet: the first call does.
     pub fn new(settings: Settings, clock: Clock, stop: Stop, shared: Shared) -> Self {
         let slots = settings.concurrency.clamp(1, Semaphore::MAX_PERMITS);
-        let burst = u32::try_from(slots).ok().and_then(NonZeroU32::new).unwrap_or(NonZeroU32::MAX);
         let rate = NonZeroU32::new(settings.requests_per_second).unwrap_or(NonZeroU32::MIN);
         Self {
             settings,
@@ -63,7 +65,7 @@ impl Esi {
             cache: Cache::new(),
             slots: Semaphore::new(slots),
             call_ended: Notify::new(),
-            pace: RateLimiter::direct(Quota::per_second(rate).allow_burst(burst)),
+            pace: RateLimiter::direct(Quota::per_second(rate).allow_burst(rate.saturating_mul(BURST))),
             keys: KeySet::default(),
             http: OnceCell::new(),
             ahead: AtomicI64::new(0),

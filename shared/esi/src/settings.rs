@@ -27,7 +27,8 @@ pub struct Settings {
     /// Calls in flight at once, at least 1. Keep the sum over all shards at 20 or less: so many errors can arrive
     /// between the moment the error limit's floor is seen and the end of what is in flight.
     pub concurrency: usize,
-    /// Calls per second, at least 1; see [`DEFAULT_REQUESTS_PER_SECOND`].
+    /// Calls per second on average, at least 1; ten seconds' worth of them may come at once. See
+    /// [`DEFAULT_REQUESTS_PER_SECOND`].
     pub requests_per_second: u32,
     /// The application registered with EVE, for refreshing tokens.
     pub client: Option<SsoClient>,
