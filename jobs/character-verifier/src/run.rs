@@ -83,17 +83,20 @@ impl<'a> Run<'a> {
         self.ctx.note_counters(|delta| add_counts(&self.esi, delta));
     }
 
-    /// Gauges for the push: exposure, what is held.
+    /// Gauges for the push: exposure, what is held. `complete`: the run left nobody due.
     ///
     /// # Errors
     /// The database fails.
-    pub(crate) async fn gauges(&self) -> Result<(), JobError> {
+    pub(crate) async fn gauges(&self, complete: bool) -> Result<(), JobError> {
+        // A shard knows nothing of the others' characters.
+        let swept_to =
+            if complete && self.terms.part.count == 1 { self.terms.cutoff } else { OffsetDateTime::UNIX_EPOCH };
         let (oldest, held) = self
             .ctx
             .db
             .transaction("read gauges", async |db| {
                 Ok::<_, sqlx::Error>((
-                    oldest_unverified_seconds(db).await?,
+                    oldest_unverified_seconds(db, swept_to).await?,
                     store::candidates::count_held(db, self.terms.part).await?,
                 ))
             })

@@ -1,15 +1,20 @@
 //! What a job's code holds during a run.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use metrics::{Gauge, Snapshot};
 use redis::aio::ConnectionManager;
-use runtime::{Clock, Database, Random, Stop, db::StatementError};
+use runtime::{Clock, Database, DbError, Random, Stop, db::StatementError};
 use sqlx::PgConnection;
-use store::{counters, counters::Count, lease, ledger, ledger::Tally};
+use store::{
+    checkpoint::{self, Holder, Numbers, Sealed},
+    counters::Count,
+    ledger::Tally,
+};
 
 use crate::{Budget, Delta, JobError, RunInfo, lease_guard::Part};
 
@@ -31,15 +36,19 @@ pub struct Context {
     /// How long it may take.
     pub budget: Budget,
     part: Part,
-    numbers: Mutex<Numbers>,
+    numbers: Mutex<Counted>,
 }
 
 /// The run's numbers in memory: what is written, and what the next checkpoint writes.
 #[derive(Debug, Default)]
-struct Numbers {
+struct Counted {
+    /// Batches that are known to be written.
+    checkpoints: i64,
     written: Tally,
     details: BTreeMap<&'static str, u64>,
     pending: Delta,
+    /// A batch that failed or was dropped, maybe in the middle of its commit.
+    doubtful: Option<Doubtful>,
     totals: HashMap<(String, String), i64>,
     gauges: Vec<(&'static Gauge, Vec<String>, f64)>,
     expected: Option<u64>,
@@ -60,7 +69,7 @@ impl Context {
         Self { db, redis, stop, clock, random, run, budget, part, numbers: Mutex::default() }
     }
 
-    /// One batch: checks that the lease still stands, lets `work` write, and writes what it counted, in one
+    /// One batch: lets `work` write, checks that the lease still stands, and writes what `work` counted, in one
     /// transaction that `what` names in errors. The numbers are in memory only after the commit.
     ///
     /// # Errors
@@ -76,30 +85,53 @@ impl Context {
         let Part::Leased { slot, fencing_token, row } = &self.part else {
             return Err(JobError::bug(format_args!("{what}: a checkpoint outside a real run")));
         };
-        let mut carried = Carried { ctx: self, delta: std::mem::take(&mut self.numbers().pending) };
-        let mut delta = carried.delta.clone();
+        self.settle().await?;
+        let holder = Holder { slot: slot.borrowed(), fencing_token: *fencing_token, row: *row };
+        let mut in_hand = InHand::take(self);
+        let fenced_off = Cell::new(false);
         let written = self
             .db
             .transaction(what, async |tx| {
-                if !lease::holds(tx, slot.borrowed(), *fencing_token).await? {
-                    return Ok(None);
-                }
-                let done = work(tx, &mut delta).await.map_err(Into::into)?;
-                let totals = counters::add(tx, slot.job, &slot.label(), &delta.counts()).await?;
-                let tally = ledger::add(tx, *row, delta.tally(), delta.details()).await?;
-                Ok::<_, StatementError>(Some((done, totals, tally)))
+                let done = work(tx, &mut in_hand.batch).await.map_err(Into::into)?;
+                let counts = in_hand.batch.counts();
+                let numbers =
+                    Numbers { tally: in_hand.batch.tally(), details: in_hand.batch.details(), counts: &counts };
+                let sealed = checkpoint::seal(tx, holder, numbers).await?;
+                fenced_off.set(sealed.is_none());
+                // Any error: the transaction is rolled back.
+                Ok::<_, StatementError>((done, sealed.ok_or(sqlx::Error::RowNotFound)?))
             })
-            .await?;
-        let Some((done, totals, tally)) = written else { return Err(lost()) };
-        carried.delta = Delta::default();
-        let mut numbers = self.numbers();
-        numbers.take_totals(totals);
-        numbers.written = tally.unwrap_or(numbers.written);
-        for (&name, n) in delta.details() {
-            *numbers.details.entry(name).or_default() += n;
+            .await;
+        if fenced_off.get() {
+            in_hand.put_back();
+            return Err(lost());
         }
-        drop(numbers);
+        let (done, sealed) = written?;
+        in_hand.written(sealed);
         Ok(done)
+    }
+
+    /// Finds out whether a batch whose commit was never answered was written, so that its numbers are counted once.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub(crate) async fn settle(&self) -> Result<(), DbError> {
+        let (Part::Leased { row, .. }, true) = (&self.part, self.numbers().doubtful.is_some()) else { return Ok(()) };
+        let written = self
+            .db
+            .transaction("look whether the last batch was written", async |tx| checkpoint::written(tx, *row).await)
+            .await?;
+        let mut numbers = self.numbers();
+        let Some(doubtful) = numbers.doubtful.take() else { return Ok(()) };
+        match written {
+            Some(checkpoints) if checkpoints > numbers.checkpoints => {
+                numbers.checkpoints = checkpoints;
+                numbers.written = numbers.written + doubtful.batch.tally();
+                numbers.add_details(&doubtful.batch);
+            }
+            _ => numbers.pending.merge(doubtful.before),
+        }
+        Ok(())
     }
 
     /// Counts what a dry run would have done; in memory, for its own ledger row and the summary.
@@ -135,13 +167,7 @@ impl Context {
     /// What is counted so far.
     pub(crate) fn tally(&self) -> Tally {
         let numbers = self.numbers();
-        let (written, pending) = (numbers.written, numbers.pending.tally());
-        Tally {
-            scanned: written.scanned + pending.scanned,
-            changed: written.changed + pending.changed,
-            skipped: written.skipped + pending.skipped,
-            failed: written.failed + pending.failed,
-        }
+        numbers.written + numbers.pending.tally()
     }
 
     /// The job's own numbers so far.
@@ -191,12 +217,18 @@ impl Context {
         snapshot
     }
 
-    fn numbers(&self) -> MutexGuard<'_, Numbers> {
+    fn numbers(&self) -> MutexGuard<'_, Counted> {
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Numbers {
+impl Counted {
+    fn add_details(&mut self, delta: &Delta) {
+        for (&name, n) in delta.details() {
+            *self.details.entry(name).or_default() += n;
+        }
+    }
+
     fn take_totals(&mut self, totals: Vec<Count>) {
         self.totals.extend(totals.into_iter().map(|count| ((count.metric, count.labels), count.value)));
     }
@@ -214,14 +246,49 @@ pub(crate) fn lost() -> JobError {
     JobError::retry("lease lost: it ran out, and another run may have taken over; nothing of this batch was written")
 }
 
-/// Pending numbers that a checkpoint tries to write. If it fails or is dropped they are pending again.
-struct Carried<'a> {
-    ctx: &'a Context,
-    delta: Delta,
+/// The numbers of a batch of which nobody knows whether it was written.
+#[derive(Debug)]
+struct Doubtful {
+    /// What was pending before it.
+    before: Delta,
+    /// That, and what the batch counted.
+    batch: Delta,
 }
 
-impl Drop for Carried<'_> {
+/// The numbers that a checkpoint tries to write. If it fails or is dropped they are in doubt.
+struct InHand<'a> {
+    ctx: &'a Context,
+    before: Delta,
+    batch: Delta,
+    over: bool,
+}
+
+impl<'a> InHand<'a> {
+    fn take(ctx: &'a Context) -> Self {
+        let before = std::mem::take(&mut ctx.numbers().pending);
+        Self { ctx, batch: before.clone(), before, over: false }
+    }
+
+    fn written(mut self, sealed: Sealed) {
+        self.over = true;
+        let mut numbers = self.ctx.numbers();
+        numbers.checkpoints = sealed.checkpoints;
+        numbers.written = sealed.tally;
+        numbers.take_totals(sealed.totals);
+        numbers.add_details(&self.batch);
+    }
+
+    fn put_back(mut self) {
+        self.over = true;
+        self.ctx.numbers().pending.merge(std::mem::take(&mut self.before));
+    }
+}
+
+impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.ctx.numbers().pending.merge(std::mem::take(&mut self.delta));
+        if !self.over {
+            let (before, batch) = (std::mem::take(&mut self.before), std::mem::take(&mut self.batch));
+            self.ctx.numbers().doubtful = Some(Doubtful { before, batch });
+        }
     }
 }

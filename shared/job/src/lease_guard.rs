@@ -60,12 +60,6 @@ impl OwnedSlot {
         let narrow = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         Slot { job: self.job, shard_count: narrow(self.shard.count), shard_index: narrow(self.shard.index) }
     }
-
-    /// The shard label of counters and pushes.
-    pub(crate) fn label(&self) -> String {
-        let slot = self.borrowed();
-        counters::shard_label(slot.shard_count, slot.shard_index)
-    }
 }
 
 /// A run that may start.
@@ -112,7 +106,7 @@ pub(crate) async fn begin(
             let busy = lease::enter(tx, slot.borrowed(), &settings.run_id).await?;
             let dead = ledger::close_lost(tx, slot.job).await?;
             for lost in dead.iter().filter(|lost| !lost.dry_run) {
-                let label = counters::shard_label(lost.shard_count, lost.shard_index);
+                let label = lease::shard_label(lost.shard_count, lost.shard_index);
                 counters::add(tx, slot.job, &label, &ended(OutcomeName::Lost)).await?;
             }
             let opened = ledger::open(tx, run).await?;
@@ -121,14 +115,14 @@ pub(crate) async fn begin(
                 let name = OutcomeName::AlreadyRunning;
                 let closing = ledger::Closing { outcome: name.as_str(), remaining: 0, note: Some(&note), error: None };
                 ledger::close(tx, opened.id, closing).await?;
-                counters::add(tx, slot.job, &slot.label(), &ended(name)).await?;
+                counters::add(tx, slot.job, &slot.borrowed().label(), &ended(name)).await?;
                 return Ok((Begin::AlreadyRunning(note), dead));
             }
             let fencing_token = lease::take(tx, slot.borrowed(), &settings.run_id).await?;
             let begun = Begun {
                 part: Part::Leased { slot, fencing_token, row: opened.id },
                 started_at: opened.started_at,
-                totals: counters::totals(tx, slot.job, &slot.label()).await?,
+                totals: counters::totals(tx, slot.job, &slot.borrowed().label()).await?,
                 last_success_at: ledger::last_success_at(tx, slot.borrowed()).await?,
             };
             Ok::<_, sqlx::Error>((Begin::Begun(begun), dead))
@@ -192,7 +186,7 @@ pub(crate) async fn release(ctx: &Context, counts: &[Count]) {
     let released = ctx
         .db
         .transaction("release the lease", async |tx| {
-            counters::add(tx, slot.job, &slot.label(), counts).await?;
+            counters::add(tx, slot.job, &slot.borrowed().label(), counts).await?;
             lease::release(tx, slot.borrowed(), *fencing_token).await
         })
         .await;

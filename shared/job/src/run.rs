@@ -68,8 +68,6 @@ pub(crate) async fn run<J: Job>(
     };
     let report = supervise::<J>(prepared, &ctx, &reporter, last_success).await;
     let mut outcome = outcome.reported(report);
-    outcome.tally = ctx.tally();
-    outcome.details = ctx.details();
     outcome.duration = began.elapsed();
     finish(&ctx, &mut outcome, &reporter, last_success).await;
     outcome.duration = began.elapsed();
@@ -184,7 +182,10 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
 
 /// Writes how the run ended, tells it, and gives the lease back last: until then nobody else pushes to our group.
 async fn finish(ctx: &Context, outcome: &mut Outcome, reporter: &Reporter<'_>, last_success: Option<OffsetDateTime>) {
-    match close(ctx, outcome).await {
+    let closed = close(ctx, outcome).await;
+    outcome.tally = ctx.tally();
+    outcome.details = ctx.details();
+    match closed {
         Ok(Closed::Ours { last_success }) => {
             let mut late = crate::Delta::default();
             if !reporter.ended(ctx, outcome, last_success, true).await {
@@ -238,6 +239,7 @@ async fn close_once(ctx: &Context, outcome: &Outcome) -> Result<Closed, JobError
         note: outcome.note.as_deref(),
         error: outcome.error.as_deref(),
     };
+    ctx.settle().await?;
     let delta = ctx.pending();
     let (slot, fencing_token, row) = match ctx.part() {
         Part::Leased { slot, fencing_token, row } => (slot, *fencing_token, *row),
@@ -262,11 +264,11 @@ async fn close_once(ctx: &Context, outcome: &Outcome) -> Result<Closed, JobError
                 return Ok(None);
             }
             // Closed although the lease is ours: an earlier try was committed and its answer lost.
-            if store::ledger::add(tx, row, delta.tally(), delta.details()).await?.is_some() {
-                store::counters::add(tx, slot.job, &slot.label(), &counts).await?;
+            if store::ledger::add(tx, row, delta.tally(), delta.details()).await? {
+                store::counters::add(tx, slot.job, &slot.borrowed().label(), &counts).await?;
                 store::ledger::close(tx, row, closing).await?;
             }
-            let totals = store::counters::totals(tx, slot.job, &slot.label()).await?;
+            let totals = store::counters::totals(tx, slot.job, &slot.borrowed().label()).await?;
             let last_success = store::ledger::last_success_at(tx, slot.borrowed()).await?;
             Ok::<_, sqlx::Error>(Some((totals, last_success)))
         })

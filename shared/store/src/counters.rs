@@ -13,11 +13,6 @@ pub struct Count {
     pub value: i64,
 }
 
-/// The shard label under which a run counts and pushes: empty for a whole run.
-pub fn shard_label(shard_count: i32, shard_index: i32) -> String {
-    if shard_count > 1 { shard_index.to_string() } else { String::new() }
-}
-
 /// Adds `increments`, at most one a series, to the totals of `job` and `shard` and returns the new totals of these
 /// series.
 ///

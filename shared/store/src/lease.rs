@@ -2,7 +2,7 @@
 //!
 //! A lease is a row with an expiry by the database's clock, since nothing else is shared by all who might run: session
 //! locks do not survive a transaction-mode pooler. Whoever takes it gets a number greater than all before it, and every
-//! batch of the holder checks that the number still stands ([`holds`]), so that a holder that slept past its expiry
+//! batch of the holder checks that the number still stands ([`crate::checkpoint::seal`]), so that a holder that slept past its expiry
 //! writes nothing.
 
 use sqlx::PgConnection;
@@ -20,6 +20,18 @@ pub struct Slot<'a> {
     pub shard_count: i32,
     /// Which shard, from 0.
     pub shard_index: i32,
+}
+
+impl Slot<'_> {
+    /// The shard label under which the run counts and pushes: empty for a whole run.
+    pub fn label(self) -> String {
+        shard_label(self.shard_count, self.shard_index)
+    }
+}
+
+/// The shard label of a run of so many shards: empty for a whole run.
+pub fn shard_label(shard_count: i32, shard_index: i32) -> String {
+    if shard_count > 1 { shard_index.to_string() } else { String::new() }
 }
 
 /// A run that excludes ours.
@@ -46,7 +58,7 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Resul
     )
     .fetch_one(&mut *tx)
     .await?;
-    // Waits for a batch that an expired holder is just committing (see [`holds`]), whatever its shard.
+    // Waits for a batch that an expired holder is just committing (see [`crate::checkpoint::seal`]), whatever its shard.
     sqlx::query!(
         "-- lease::enter: clear expired leases
         DELETE FROM job_leases
@@ -112,28 +124,6 @@ pub async fn renew(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) ->
     .execute(tx)
     .await?;
     Ok(renewed.rows_affected() > 0)
-}
-
-/// Whether the lease is ours now; if so nobody can take it before this transaction ends. The lock lets renewals pass and
-/// holds off whoever would clear the row.
-///
-/// # Errors
-/// Those of the statement.
-pub async fn holds(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<bool, sqlx::Error> {
-    let row = sqlx::query_scalar!(
-        "-- lease::holds
-        SELECT fencing_token FROM job_leases
-        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND fencing_token = $4
-            AND expires_at > clock_timestamp()
-        FOR KEY SHARE",
-        slot.job,
-        slot.shard_count,
-        slot.shard_index,
-        fencing_token,
-    )
-    .fetch_optional(tx)
-    .await?;
-    Ok(row.is_some())
 }
 
 /// Gives the lease back, if it is still ours.

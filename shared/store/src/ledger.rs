@@ -44,6 +44,19 @@ pub struct Tally {
     pub failed: u64,
 }
 
+impl std::ops::Add for Tally {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            scanned: self.scanned + other.scanned,
+            changed: self.changed + other.changed,
+            skipped: self.skipped + other.skipped,
+            failed: self.failed + other.failed,
+        }
+    }
+}
+
 /// How a run ended.
 #[derive(Debug, Clone, Copy)]
 pub struct Closing<'a> {
@@ -167,7 +180,8 @@ pub async fn close_lost(tx: &mut PgConnection, job: &str) -> Result<Vec<Lost>, s
     .await
 }
 
-/// Adds to a row's numbers, as a sign of life too, and returns the new totals; none when the row is closed.
+/// Adds to the numbers of a row that is about to be closed (batches add theirs by [`crate::checkpoint::seal`]); `false`
+/// when it is closed already.
 ///
 /// # Errors
 /// Those of the statement.
@@ -176,19 +190,17 @@ pub async fn add(
     id: i64,
     tally: Tally,
     details: &BTreeMap<&'static str, u64>,
-) -> Result<Option<Tally>, sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let names: Vec<String> = details.keys().map(|&name| name.to_owned()).collect();
     let values: Vec<i64> = details.values().map(|&value| signed(value)).collect();
-    let row = sqlx::query!(
+    let added = sqlx::query!(
         "-- ledger::add
         UPDATE job_runs AS run
-        SET heartbeat_at = now(),
-            scanned = scanned + $2, changed = changed + $3, skipped = skipped + $4, failed = failed + $5,
+        SET scanned = scanned + $2, changed = changed + $3, skipped = skipped + $4, failed = failed + $5,
             details = run.details || (
                 SELECT coalesce(jsonb_object_agg(name, coalesce((run.details ->> name)::bigint, 0) + value), '{}')
                 FROM unnest($6::text[], $7::bigint[]) AS new (name, value))
-        WHERE id = $1 AND ended_at IS NULL
-        RETURNING scanned, changed, skipped, failed",
+        WHERE id = $1 AND ended_at IS NULL",
         id,
         signed(tally.scanned),
         signed(tally.changed),
@@ -197,14 +209,9 @@ pub async fn add(
         &names,
         &values,
     )
-    .fetch_optional(tx)
+    .execute(tx)
     .await?;
-    Ok(row.map(|row| Tally {
-        scanned: unsigned(row.scanned),
-        changed: unsigned(row.changed),
-        skipped: unsigned(row.skipped),
-        failed: unsigned(row.failed),
-    }))
+    Ok(added.rows_affected() > 0)
 }
 
 /// Gives a sign of life.
@@ -285,10 +292,35 @@ pub async fn last_success_at(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Op
     Ok(ended_at)
 }
 
-fn signed(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+/// Items that the latest real runs of this shard looked at and did not have to skip, if they started after `since` and
+/// were interrupted one after the other, back to the last one that came to an end of its own.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn known_to_interrupted(
+    tx: &mut PgConnection,
+    slot: Slot<'_>,
+    since: OffsetDateTime,
+) -> Result<u64, sqlx::Error> {
+    let known = sqlx::query_scalar!(
+        "-- ledger::known_to_interrupted
+        SELECT coalesce(sum(scanned - skipped), 0)::bigint AS \"known!\" FROM job_runs
+        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run AND started_at > $4
+            AND outcome IN ('lost', 'stopped', 'failed')
+            AND id > coalesce((
+                SELECT max(id) FROM job_runs
+                WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run AND started_at > $4
+                    AND outcome IN ('done', 'nothing_to_do', 'upstream_down', 'capped')), 0)",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        since,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(known.unsigned_abs())
 }
 
-fn unsigned(value: i64) -> u64 {
-    u64::try_from(value).unwrap_or(0)
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }

@@ -6,6 +6,7 @@
 pub mod auth_config;
 pub mod candidates;
 pub mod characters;
+pub mod checkpoint;
 pub mod counters;
 pub mod cursors;
 pub mod eve_characters;

@@ -76,6 +76,7 @@ struct Row {
     verdict_since: Option<OffsetDateTime>,
     sweep_key: OffsetDateTime,
     unresolvable: Option<String>,
+    read_at: OffsetDateTime,
 }
 
 impl From<Row> for Due {
@@ -100,24 +101,36 @@ pub(crate) fn organisation(corporation: Option<i64>, alliance: Option<i64>) -> O
     Some(Organisation { corporation: CorporationId(corporation?), alliance: alliance.map(AllianceId) })
 }
 
+/// Reads a page: what is known of a character, and the rest of the statement.
+macro_rules! page {
+    ($db:ident, $name:tt, $rest:tt, $($argument:expr),* $(,)?) => {
+        query_as!(
+            Row,
+            "/* sweep::" + $name + r#" */
+            SELECT e.eve_id, e.character_id, a.id AS account_id, a.brand_id,
+                   COALESCE(a.primary_character_id = e.character_id, false) AS "is_primary!",
+                   e.corporation_id, e.alliance_id, e.verdict, e.rule, e.verdict_since, e.sweep_key AS "sweep_key!",
+                   u.reason AS "unresolvable?", now() AS "read_at!""# + $rest,
+            $($argument),*
+        )
+        .fetch_all(&mut *$db)
+    };
+}
+
 /// The next page of due characters of accounts neither deleted nor blocked, oldest first, never verified before all;
-/// candidates of earlier runs are read by [`kept`]. With it the moment of reading: what is asked of ESI afterwards is
-/// at least as fresh.
+/// candidates of earlier runs are read by [`kept`]. With it the moment of reading, of an empty page the run's start: what
+/// is asked of ESI afterwards is at least as fresh.
 pub async fn due(db: &mut PgConnection, terms: &Terms, after: Place, limit: i64) -> Result<(Vec<Due>, OffsetDateTime)> {
-    let rows = query_as!(
-        Row,
-        r#"/* sweep::due */
-        SELECT e.eve_id, e.character_id, a.id AS account_id, a.brand_id,
-               COALESCE(a.primary_character_id = e.character_id, false) AS "is_primary!",
-               e.corporation_id, e.alliance_id, e.verdict, e.rule, e.verdict_since, e.sweep_key AS "sweep_key!",
-               u.reason AS "unresolvable?"
+    // Every key before the cutoff is due, whatever made it.
+    let mut rows = page!(
+        db,
+        "due",
+        r#"
         FROM eve_characters e
         JOIN characters c ON c.id = e.character_id
         JOIN accounts a ON a.id = c.account_id
         LEFT JOIN unresolvable_ids u ON u.eve_id = e.eve_id AND u.expires_at > now()
-        WHERE (e.sweep_key, e.eve_id) > ($1, $2)
-          AND e.sweep_key < $3
-          AND (e.last_verified_at IS NULL OR e.last_verified_at < $4)
+        WHERE (e.sweep_key, e.eve_id) > ($1, $2) AND e.sweep_key < $4
           AND a.deleted_at IS NULL AND NOT a.is_blocked
           AND ($5 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $5) - $6) < 1)
           AND NOT EXISTS (SELECT FROM revocation_candidates k WHERE k.eve_id = e.eve_id AND k.found_at < $3)
@@ -131,21 +144,49 @@ pub async fn due(db: &mut PgConnection, terms: &Terms, after: Place, limit: i64)
         terms.part.index,
         limit,
     )
-    .fetch_all(&mut *db)
     .await?;
-    Ok((rows.into_iter().map(Due::from).collect(), now(db).await?))
+    let left = limit - i64::try_from(rows.len()).unwrap_or(limit);
+    if left > 0 {
+        // After them only those are due that were attempted since, in vain. They have an index of their own: reading
+        // everybody else to find none costs half a second a million.
+        let after = rows.last().map_or(after, |row| Place { key: row.sweep_key, eve_id: row.eve_id });
+        let again = page!(
+            db,
+            "due_again",
+            r#"
+            FROM eve_characters e
+            JOIN characters c ON c.id = e.character_id
+            JOIN accounts a ON a.id = c.account_id
+            LEFT JOIN unresolvable_ids u ON u.eve_id = e.eve_id AND u.expires_at > now()
+            WHERE (e.last_verified_at IS NULL OR e.last_attempted_at > e.last_verified_at)
+              AND (e.sweep_key, e.eve_id) > ($1, $2) AND e.sweep_key >= $4 AND e.sweep_key < $3
+              AND (e.last_verified_at IS NULL OR e.last_verified_at < $4)
+              AND a.deleted_at IS NULL AND NOT a.is_blocked
+              AND ($5 = 1 OR abs(abs(uuid_hash_extended(a.id, 0) % $5) - $6) < 1)
+              AND NOT EXISTS (SELECT FROM revocation_candidates k WHERE k.eve_id = e.eve_id AND k.found_at < $3)
+            ORDER BY e.sweep_key, e.eve_id
+            LIMIT $7"#,
+            after.key,
+            after.eve_id,
+            terms.started_at,
+            terms.cutoff,
+            terms.part.count,
+            terms.part.index,
+            left,
+        )
+        .await?;
+        rows.extend(again);
+    }
+    Ok(told(rows, terms))
 }
 
 /// The next page, by `eve_id`, of characters that earlier runs left as candidates: held by the circuit breaker,
 /// disputed, or interrupted. They are checked again though not due.
 pub async fn kept(db: &mut PgConnection, terms: &Terms, after: i64, limit: i64) -> Result<(Vec<Due>, OffsetDateTime)> {
-    let rows = query_as!(
-        Row,
-        r#"/* sweep::kept */
-        SELECT e.eve_id, e.character_id, a.id AS account_id, a.brand_id,
-               COALESCE(a.primary_character_id = e.character_id, false) AS "is_primary!",
-               e.corporation_id, e.alliance_id, e.verdict, e.rule, e.verdict_since, e.sweep_key AS "sweep_key!",
-               u.reason AS "unresolvable?"
+    let rows = page!(
+        db,
+        "kept",
+        r#"
         FROM revocation_candidates k
         JOIN eve_characters e ON e.eve_id = k.eve_id
         JOIN characters c ON c.id = e.character_id
@@ -163,9 +204,13 @@ pub async fn kept(db: &mut PgConnection, terms: &Terms, after: i64, limit: i64) 
         terms.part.index,
         limit,
     )
-    .fetch_all(&mut *db)
     .await?;
-    Ok((rows.into_iter().map(Due::from).collect(), now(db).await?))
+    Ok(told(rows, terms))
+}
+
+fn told(rows: Vec<Row>, terms: &Terms) -> (Vec<Due>, OffsetDateTime) {
+    let read_at = rows.first().map_or(terms.started_at, |row| row.read_at);
+    (rows.into_iter().map(Due::from).collect(), read_at)
 }
 
 /// How many characters are due.
@@ -223,7 +268,10 @@ pub async fn checked_accounts(
 }
 
 /// Seconds since the longest unverified active character was verified, or linked if it never was; 0 without any.
-pub async fn oldest_unverified_seconds(db: &mut PgConnection) -> Result<f64> {
+///
+/// `swept_to`: nobody active and not attempted since was verified before it; the epoch where that is not known. Right
+/// after a sweep the index is full of dead entries before it, which would all be walked over.
+pub async fn oldest_unverified_seconds(db: &mut PgConnection, swept_to: OffsetDateTime) -> Result<f64> {
     let seconds = query_scalar!(
         r#"/* sweep::oldest_unverified_seconds */
         SELECT GREATEST(0, EXTRACT(epoch FROM now() - LEAST(
@@ -234,9 +282,10 @@ pub async fn oldest_unverified_seconds(db: &mut PgConnection) -> Result<f64> {
              ORDER BY COALESCE(e.last_verified_at, e.created_at) LIMIT 1),
             (SELECT e.last_verified_at
              FROM eve_characters e JOIN characters c ON c.id = e.character_id JOIN accounts a ON a.id = c.account_id
-             WHERE e.sweep_key > 'epoch'::timestamptz AND e.last_verified_at = e.sweep_key
+             WHERE e.sweep_key >= $1 AND e.last_verified_at = e.sweep_key
                AND a.deleted_at IS NULL AND NOT a.is_blocked
-             ORDER BY e.sweep_key LIMIT 1))))::float8 AS "seconds""#
+             ORDER BY e.sweep_key LIMIT 1))))::float8 AS "seconds""#,
+        swept_to,
     )
     .fetch_one(db)
     .await?;

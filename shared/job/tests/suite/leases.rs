@@ -1,12 +1,14 @@
 //! `store::lease` and `store::ledger` together, as the runner uses them.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use harness::TestDb;
 use runtime::{Database, DbError, db::Limits};
+use sqlx::PgConnection;
 use store::{
+    checkpoint::{self, Holder, Numbers},
     lease::{self, Busy, Slot},
-    ledger::{self, NewRun},
+    ledger::{self, NewRun, Tally},
 };
 
 use crate::probe::{expire_leases, pooled};
@@ -29,7 +31,15 @@ async fn acquire(db: &Database, slot: Slot<'_>, run_id: &str) -> Result<i64, Bus
 }
 
 async fn holds(db: &Database, slot: Slot<'_>, token: i64) -> bool {
-    db.transaction("holds", async |tx| lease::holds(tx, slot, token).await).await.unwrap()
+    db.transaction("holds", async |tx| seals(tx, slot, token).await).await.unwrap()
+}
+
+/// Whether a batch of the holder of `token` would stand.
+async fn seals(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<bool, sqlx::Error> {
+    let run = NewRun { slot, run_id: "batch", trigger: "local", dry_run: false, version: "0" };
+    let holder = Holder { slot, fencing_token, row: ledger::open(tx, run).await?.id };
+    let numbers = Numbers { tally: Tally::default(), details: &BTreeMap::new(), counts: &[] };
+    Ok(checkpoint::seal(tx, holder, numbers).await?.is_some())
 }
 
 async fn renew(db: &Database, slot: Slot<'_>, token: i64) -> bool {
@@ -90,7 +100,7 @@ async fn whoever_takes_over_waits_for_the_batch_that_is_just_being_committed() {
     let impatient = Limits { lock: Duration::from_millis(100), ..Limits::BATCH };
     let enter = || db.transaction_within("enter", impatient, async |tx| lease::enter(tx, WHOLE, "new").await);
     db.transaction("a long batch", async |tx| {
-        assert!(lease::holds(tx, shard(0, 2), old).await?);
+        assert!(seals(tx, shard(0, 2), old).await?);
         // Renewals pass meanwhile; so does the expiry's coming.
         assert!(renew(&db, shard(0, 2), old).await);
         expire_leases(&test).await;

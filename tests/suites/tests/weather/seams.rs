@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use harness::{Fault, FaultProxy, Finished, Running, SessionSpec, wait_until};
 use nix::sys::signal::Signal;
-use sqlx::{Postgres, Transaction};
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use suites::outcome;
 
 use crate::cast::{Cast, Who};
@@ -101,25 +101,38 @@ async fn a_stop_between_redis_and_the_commit() {
     assert_completed_by_the_next(&caught.cast).await;
 }
 
-/// The commit is done and nobody learns of it: a constraint that is checked at the commit waits for our lock there.
-#[tokio::test]
-async fn a_commit_whose_answer_is_lost_is_not_made_twice() {
-    let cast = Cast::new(true).await;
+/// A constraint that is checked at the commit waits for a lock that the test holds.
+const AT_THE_COMMIT: &str = "-- weather::seams\nSELECT pg_advisory_xact_lock(42)";
+
+async fn gate_commits_to(cast: &Cast, table: &str) {
     for sql in [
         "CREATE FUNCTION gate() RETURNS trigger LANGUAGE plpgsql AS
             'BEGIN PERFORM pg_advisory_xact_lock(42); RETURN NULL; END'",
-        "CREATE CONSTRAINT TRIGGER gate AFTER INSERT ON audit_logs DEFERRABLE INITIALLY DEFERRED
-            FOR EACH ROW EXECUTE FUNCTION gate()",
+        &format!(
+            "CREATE CONSTRAINT TRIGGER gate AFTER INSERT OR UPDATE ON {table} DEFERRABLE INITIALLY DEFERRED
+                FOR EACH ROW EXECUTE FUNCTION gate()"
+        ),
     ] {
-        sqlx::query(sql).execute(cast.stage.db.pool()).await.unwrap();
+        sqlx::query(AssertSqlSafe(sql)).execute(cast.stage.db.pool()).await.unwrap();
     }
-    let caught = caught_at_the_seam(cast, "-- weather::seams\nSELECT pg_advisory_xact_lock(42)").await;
+}
+
+async fn a_commit_waits(cast: &Cast) {
     let waiting = "-- weather::seams\nSELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND objid = 42
         AND NOT granted AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))";
     wait_until(SOON, "the commit waits", async || {
-        sqlx::query_scalar(waiting).fetch_one(caught.cast.stage.db.pool()).await.unwrap()
+        sqlx::query_scalar(waiting).fetch_one(cast.stage.db.pool()).await.unwrap()
     })
     .await;
+}
+
+/// The commit is done and nobody learns of it.
+#[tokio::test]
+async fn a_commit_whose_answer_is_lost_is_not_made_twice() {
+    let cast = Cast::new(true).await;
+    gate_commits_to(&cast, "audit_logs").await;
+    let caught = caught_at_the_seam(cast, AT_THE_COMMIT).await;
+    a_commit_waits(&caught.cast).await;
     caught.database.set(Fault::CutAfter(0));
     caught.gate.rollback().await.unwrap();
     let community = &caught.cast.stage.community;
@@ -128,6 +141,31 @@ async fn a_commit_whose_answer_is_lost_is_not_made_twice() {
     let cut = caught.run.wait(SOON).await;
     assert!(matches!(cut.code, Some(0 | 75)), "{cut}");
     assert_completed_by_the_next(&caught.cast).await;
+}
+
+#[tokio::test]
+async fn calls_told_with_a_commit_whose_answer_is_lost_are_counted_once() {
+    let cast = Cast::new(true).await;
+    gate_commits_to(&cast, "eve_characters").await;
+    let stage = &cast.stage;
+    let database = FaultProxy::start(stage.db.url());
+    let mut gate = stage.db.pool().begin().await.unwrap();
+    sqlx::query(AT_THE_COMMIT).execute(&mut *gate).await.unwrap();
+    let run = stage.verifier().env("DATABASE_URL", database.url()).start();
+    a_commit_waits(&cast).await;
+    database.set(Fault::CutAfter(0));
+    gate.rollback().await.unwrap();
+    let stamped = async || stage.community.eve(cast.member(Who::Leaver).eve_id).await.last_attempted_at.is_some();
+    wait_until(SOON, "the commit is done", stamped).await;
+    database.set(Fault::Pass);
+    let cut = run.wait(SOON).await.expect_code(75);
+    let counters = stage.community.counters("character-verifier").await;
+    let calls = counters.iter().filter(|(series, _)| series.starts_with("rollcall_esi_calls_total"));
+    let calls: i64 = calls.map(|(_, n)| n).sum();
+    assert_eq!(u64::try_from(calls).unwrap(), stage.sim.counts().total(), "{cut}");
+    let run = stage.community.runs().await.pop().unwrap();
+    assert_eq!((run.outcome.as_deref(), run.scanned), (Some("failed"), 5), "the batch was written: {cut}");
+    assert_eq!(outcome(&cut)["scanned"], 5, "and the log line says so: {cut}");
 }
 
 #[tokio::test]
