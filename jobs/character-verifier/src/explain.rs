@@ -108,7 +108,7 @@ async fn observe(run: &Run<'_>, due: &Due) -> Result<(Observation, bool), JobErr
         }
         (_, Some(Cut::Down(reason))) => format!("ESI, affiliation:  {reason} (unknown)"),
         (_, Some(Cut::Budget)) => "ESI, affiliation:  the error budget is spent (unknown)".to_owned(),
-        (_, None) => "ESI, affiliation:  no usable answer (unknown)".to_owned(),
+        (_, Some(Cut::OutOfTime) | None) => "ESI, affiliation:  no usable answer (unknown)".to_owned(),
     });
     let single_source = refused && matches!(observation, Some(Observation::Member(_)));
     Ok((observation.unwrap_or(Observation::Unknown(Reason::Upstream)), single_source))

@@ -34,6 +34,7 @@ use job::{
 use metrics::verifier as metric;
 use runtime::config::{Problems, SecretSpec};
 use sessions::SessionError;
+use store::lease::Slot;
 use tracing::{info, warn};
 
 use crate::{
@@ -85,8 +86,8 @@ impl Job for CharacterVerifier {
         ctx.gauge(&metric::DURATION, &[], started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
         ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64);
-        if report.is_ok()
-            && let Err(error) = run.gauges().await
+        if let Ok(report) = &report
+            && let Err(error) = run.gauges(report.is_complete()).await
         {
             // What was done stands; a statistic that could not be had must not make a failure of it.
             warn!(%error, "gauges could not be read");
@@ -140,10 +141,16 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         if ctx.stop.is_stopped() {
             return stopped(run).await;
         }
+        let out_of_time = end == End::OutOfTime;
         cut_short = match sweep.cut.take() {
             Some(Cut::Down(reason)) => return upstream_down(run, reason).await,
             Some(Cut::Budget) => Some("the error budget of ESI was spent"),
-            None if end == End::OutOfTime => Some("MAX_RUNTIME is over"),
+            // Whatever is due here was found before: only ESI can have used up the time.
+            cut if (cut == Some(Cut::OutOfTime) || out_of_time) && scanned + taken_first + tokens == 0 => {
+                return upstream_down(run, "ESI answered nothing before MAX_RUNTIME was over".to_owned()).await;
+            }
+            Some(Cut::OutOfTime) => Some("MAX_RUNTIME is over"),
+            None if out_of_time => Some("MAX_RUNTIME is over"),
             None if sweep.capped.get() => Some("MAX_CHARACTERS_PER_RUN is reached"),
             None => None,
         };
@@ -152,7 +159,7 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
         }
     }
     // A brand that nobody has configured yet must not look like an outage.
-    let listed = scanned - unlisted;
+    let listed = scanned - unlisted + known_before(run).await?;
     if unknown as f64 > listed as f64 * run.settings.max_unknown_ratio {
         let ratio = run.settings.max_unknown_ratio;
         let reason =
@@ -209,6 +216,22 @@ async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
             )
         })
         .await?)
+}
+
+/// Characters about whom the runs that this one goes on from learnt something: what they left over, mostly those that
+/// are always missing, must not look like an outage.
+async fn known_before(run: &Run<'_>) -> Result<u64, JobError> {
+    let slot = Slot {
+        job: CharacterVerifier::NAME,
+        shard_count: run.terms.part.count,
+        shard_index: run.ctx.run.shard.index.try_into().unwrap_or(i32::MAX),
+    };
+    let cutoff = run.terms.cutoff;
+    let known = run
+        .ctx
+        .db
+        .transaction("read interrupted runs", async |db| store::ledger::known_to_interrupted(db, slot, cutoff).await);
+    Ok(known.await?)
 }
 
 /// Whether ESI as a whole is in no state to be believed.

@@ -24,6 +24,8 @@ pub(crate) enum Cut {
     Down(String),
     /// The error budget is spent.
     Budget,
+    /// An answer did not come before the time for work was over.
+    OutOfTime,
 }
 
 /// What was observed of a page.
@@ -86,9 +88,6 @@ impl<'a> Observer<'a> {
         self.failures.set(0);
         observed.seen.extend(answer.found.into_iter().map(|(id, o)| (id, Observation::Member(o))));
         observed.seen.extend(answer.missing.into_iter().map(|id| (id, Observation::Unknown(Reason::Missing))));
-        if !answer.unasked.is_empty() {
-            observed.cut = Some(Cut::Budget);
-        }
         for (id, bad) in answer.bad {
             let (observation, reason) = match bad {
                 BadId::NotFound => (Observation::NotFound, "not_found"),
@@ -98,7 +97,7 @@ impl<'a> Observer<'a> {
             observed.seen.insert(id, observation);
             observed.bad.push((id.0, reason));
         }
-        Ok(())
+        answer.gave_out.map_or(Ok(()), |why| self.failed(why, &answer.unasked, observed))
     }
 
     async fn ask_for_one(&self, id: EveCharacterId, observed: &mut Observed) -> Result<(), JobError> {
@@ -121,7 +120,12 @@ impl<'a> Observer<'a> {
             EsiError::Misconfigured(problem) => {
                 return Err(JobError::config(format!("ESI refuses this client: {problem}")));
             }
-            EsiError::Stopped | EsiError::Budget { .. } => {
+            EsiError::Budget { until } => {
+                let waited = until <= self.run.ctx.clock.now();
+                observed.cut = Some(if waited { Cut::OutOfTime } else { Cut::Budget });
+                return Ok(());
+            }
+            EsiError::Stopped => {
                 observed.cut = Some(Cut::Budget);
                 return Ok(());
             }

@@ -5,7 +5,7 @@ use harness::{CORPORATION, Lists, STRANGERS, newcomer};
 use identity::approval::Rule;
 use suites::{Stage, outcome};
 
-use crate::support::{ended, rule, standing, verify};
+use crate::support::{ended, ends, execute, rule, standing, verify};
 
 const LAST_SUCCESS: &str = "rollcall_job_last_success_timestamp_seconds";
 
@@ -64,6 +64,36 @@ async fn too_many_unknown_characters_are_an_outage_in_which_no_session_is_taken(
     assert_eq!(ended(&run), "done");
     assert_eq!(standing(&stage, &leaver).await, rule(Rule::NotAMember, false));
     assert!(pushgateway.value(LAST_SUCCESS, &[]).is_some());
+}
+
+#[tokio::test]
+async fn what_an_interrupted_run_left_over_is_no_outage() {
+    let stage = Stage::new().await;
+    stage.crowd(6, |place| (CORPORATION, newcomer(format!("m{place}")))).await;
+    verify(&stage).await;
+    let leaver = stage.add_in(STRANGERS, newcomer("leaver").verified_minutes_ago(60).session()).await;
+    let missing = stage.crowd(2, |place| (CORPORATION, newcomer(format!("missing {place}")))).await;
+    let ids = vec![missing.eve_id(0), missing.eve_id(1)];
+    stage.sim.faults().add(Fault::on(Route::Affiliation, Kind::MissingRows { ids }));
+    execute(&stage.db, "-- verifier::unknown\nUPDATE job_runs SET outcome = 'lost'").await;
+    let run = verify(&stage).await;
+    assert_eq!(ended(&run), "done", "two of three are unknown, but the run before knew six: {run}");
+    assert_eq!(standing(&stage, &leaver).await, rule(Rule::NotAMember, false));
+}
+
+#[tokio::test]
+async fn a_batch_that_cannot_be_asked_to_the_end_does_not_end_the_sweep() {
+    let stage = Stage::new().await;
+    let crowd = stage.crowd(12, |place| (CORPORATION, newcomer(format!("m{place}")))).await;
+    stage.sim.faults().add(Fault::bad_ids([crowd.eve_id(0)]));
+    stage.sim.faults().add(Fault::on(Route::Affiliation, Kind::Unavailable).containing([crowd.eve_id(3)]));
+    let run = ends(&stage.verifier().env("BATCH_SIZE", "4"), 0).await;
+    assert_eq!((ended(&run), &outcome(&run)["remaining"]), ("done", &0.into()), "{run}");
+    let counters = stage.community.counters("character-verifier").await;
+    assert_eq!(counters["rollcall_verifier_unknown_total{upstream}"], 2, "the half that holds it: {run}");
+    for place in (4..12).chain([1]) {
+        assert_eq!(stage.community.eve(crowd.eve_id(place)).await.rule.as_deref(), Some("allowed_corporation"));
+    }
 }
 
 #[tokio::test]

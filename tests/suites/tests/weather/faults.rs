@@ -189,8 +189,8 @@ fn about_failures() -> Vec<Case> {
     };
     cases.extend([
         case("slow").fault(Fault::on(Scope::AllEsi, Kind::Slow { ms: 400 })),
-        hang("nothing answers", Scope::AllEsi).untouched(),
-        hang("affiliation hangs", Route::Affiliation.into()).untouched().any_errors(),
+        hang("nothing answers", Scope::AllEsi).down(),
+        hang("affiliation hangs", Route::Affiliation.into()).down().any_errors(),
         hang("the second source hangs", Route::Character.into()).marks(Mark::Attempted, &LEAVER).loses(&[]),
         hang("the corporation hangs", Route::Corporation.into()).marks(Mark::Attempted, &LEAVER).loses(&[]),
         case("no names")

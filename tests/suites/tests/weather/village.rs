@@ -114,9 +114,6 @@ impl Village {
             .env("DATABASE_URL", self.database.url())
             .env("REDIS_URL", self.redis.url())
             .env("BATCH_SIZE", BATCH)
-            // Hides a known limit (docs/OPERATIONS.md): the share is taken over one run, so a run that resumes with few
-            // characters left, most of them always missing, ends upstream_down. To go when that is mended.
-            .env("MAX_UNKNOWN_RATIO", "1")
     }
 
     /// What a killed process leaves for a minute, gone at once.
