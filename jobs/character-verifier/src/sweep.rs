@@ -25,6 +25,9 @@ use crate::{
     run::{Run, millis},
 };
 
+/// Pages read at once.
+const PAGES_A_READ: usize = 4;
+
 /// What a sweep goes through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Pass {
@@ -39,6 +42,10 @@ pub(crate) struct Sweep<'a> {
     run: &'a Run<'a>,
     pass: Pass,
     at: Cell<Place>,
+    /// What was read and not claimed yet.
+    read: RefCell<Page>,
+    /// There is nothing more to read.
+    exhausted: Cell<bool>,
     claimed: Cell<u64>,
     observer: Observer<'a>,
     /// Characters dealt with.
@@ -75,6 +82,8 @@ impl<'a> Sweep<'a> {
             run,
             pass,
             at: Cell::new(Place::START),
+            read: RefCell::new(Page { due: Vec::new(), read_at: run.terms.started_at }),
+            exhausted: Cell::new(false),
             claimed: Cell::new(0),
             observer: Observer::new(run),
             scanned: Cell::new(0),
@@ -84,6 +93,27 @@ impl<'a> Sweep<'a> {
             cut: RefCell::new(None),
             preview,
         }
+    }
+
+    /// The next rows, several pages of `size` at once where no pause lies between them: planning a page costs as much as
+    /// a fifth of reading it.
+    async fn read(&self, size: usize) -> Result<Page, JobError> {
+        let run = self.run;
+        let pages = if run.settings.delay.is_zero() { PAGES_A_READ } else { 1 };
+        let (limit, at) = (i64::try_from(size.saturating_mul(pages)).unwrap_or(i64::MAX), self.at.get());
+        let (due, read_at) = run
+            .ctx
+            .db
+            .transaction("read due characters", async |db| match self.pass {
+                Pass::Kept => store::sweep::kept(db, &run.terms, at.eve_id, limit).await,
+                Pass::Due => store::sweep::due(db, &run.terms, at, limit).await,
+            })
+            .await?;
+        self.exhausted.set(i64::try_from(due.len()).is_ok_and(|rows| rows < limit));
+        if let Some(last) = due.last() {
+            self.at.set(last.place);
+        }
+        Ok(Page { due, read_at })
     }
 
     /// Marks rows whose verdict may cost a session, and asks whether one lives.
@@ -112,6 +142,39 @@ impl<'a> Sweep<'a> {
         }
         Ok(())
     }
+
+    /// One transaction, and then the lines that tell of it.
+    async fn write(&self, plan: &mut Plan, bad: &[(i64, &'static str)]) -> Result<(), JobError> {
+        let run = self.run;
+        run.ctx
+            .checkpoint("write verdicts", async |db, delta| {
+                let written = eve_characters::write(db, &plan.findings).await?;
+                plan.keep_written(&written);
+                plan.count(delta);
+                if !plan.unchanged.is_empty() {
+                    eve_characters::stamp_verified(db, &plan.unchanged).await?;
+                }
+                if !plan.attempted.is_empty() {
+                    eve_characters::stamp_attempted(db, &plan.attempted).await?;
+                }
+                if !bad.is_empty() {
+                    unresolvable::note(db, bad).await?;
+                }
+                if self.pass == Pass::Kept && !plan.cleared.is_empty() {
+                    candidates::drop(db, &plan.cleared).await?;
+                }
+                if !plan.candidates.is_empty() {
+                    candidates::note(db, &run.ctx.run.run_id, &plan.candidates).await?;
+                }
+                Ok::<_, sqlx::Error>(())
+            })
+            .await?;
+        plan.tell();
+        for (eve_id, reason) in bad {
+            warn!(eve_id, reason, "id fails the bulk call and is left out of it for a week");
+        }
+        Ok(())
+    }
 }
 
 impl Batch for Sweep<'_> {
@@ -122,28 +185,28 @@ impl Batch for Sweep<'_> {
         if self.cut.borrow().is_some() {
             return Ok(None);
         }
-        let run = self.run;
-        let mut limit = size as u64;
-        if let (Pass::Due, Some(cap)) = (self.pass, run.settings.max_characters) {
-            limit = limit.min(cap - self.claimed.get());
-            if limit == 0 {
+        let mut size = size;
+        if let (Pass::Due, Some(cap)) = (self.pass, self.run.settings.max_characters) {
+            let left = usize::try_from(cap - self.claimed.get()).unwrap_or(usize::MAX);
+            if left == 0 {
                 self.capped.set(true);
                 return Ok(None);
             }
+            size = size.min(left);
         }
-        let (limit, at) = (i64::try_from(limit).unwrap_or(i64::MAX), self.at.get());
-        let (due, read_at) = run
-            .ctx
-            .db
-            .transaction("read due characters", async |db| match self.pass {
-                Pass::Kept => store::sweep::kept(db, &run.terms, at.eve_id, limit).await,
-                Pass::Due => store::sweep::due(db, &run.terms, at, limit).await,
-            })
-            .await?;
-        let Some(last) = due.last() else { return Ok(None) };
-        self.at.set(last.place);
-        self.claimed.set(self.claimed.get() + due.len() as u64);
-        Ok(Some(Page { due, read_at }))
+        if self.read.borrow().due.is_empty() && !self.exhausted.get() {
+            let read = self.read(size).await?;
+            *self.read.borrow_mut() = read;
+        }
+        let mut read = self.read.borrow_mut();
+        if read.due.is_empty() {
+            return Ok(None);
+        }
+        let size = size.min(read.due.len());
+        let rest = read.due.split_off(size);
+        let page = Page { due: std::mem::replace(&mut read.due, rest), read_at: read.read_at };
+        self.claimed.update(|n| n + page.due.len() as u64);
+        Ok(Some(page))
     }
 
     async fn work(&self, page: Page) -> Result<Judged, JobError> {
@@ -175,53 +238,35 @@ impl Batch for Sweep<'_> {
         Ok(judged)
     }
 
-    async fn checkpoint(&self, judged: Judged) -> Result<Flow, JobError> {
+    async fn checkpoint(&self, mut pages: Vec<Judged>) -> Result<Flow, JobError> {
         let run = self.run;
         run.collect_counts();
+        // Nothing behind a cut is known to be complete.
+        if let Some(cut) = pages.iter().position(|page| page.cut.is_some()) {
+            pages.truncate(cut + 1);
+        }
         let kept = self.pass == Pass::Kept;
         let mut plan = Plan::default();
-        for row in &judged.rows {
-            plan.add(row, judged.read_at, kept);
+        for page in &pages {
+            for row in &page.rows {
+                plan.add(row, page.read_at, kept);
+            }
         }
+        let bad: Vec<(i64, &'static str)> = pages.iter().flat_map(|page| page.bad.iter().copied()).collect();
+        let scanned: u64 = pages.iter().map(|page| page.rows.len() as u64).sum();
         if run.ctx.run.dry_run {
             let mut delta = Delta::default();
             plan.count(&mut delta);
             run.ctx.count(delta);
             self.preview.add(&plan.candidates, plan.findings.iter().filter(|f| f.known != f.organisation).count());
-        } else if !judged.rows.is_empty() || !judged.bad.is_empty() {
-            run.ctx
-                .checkpoint("write verdicts", async |db, delta| {
-                    let written = eve_characters::write(db, &plan.findings).await?;
-                    plan.keep_written(&written);
-                    plan.count(delta);
-                    if !plan.unchanged.is_empty() {
-                        eve_characters::stamp_verified(db, &plan.unchanged).await?;
-                    }
-                    if !plan.attempted.is_empty() {
-                        eve_characters::stamp_attempted(db, &plan.attempted).await?;
-                    }
-                    if !judged.bad.is_empty() {
-                        unresolvable::note(db, &judged.bad).await?;
-                    }
-                    if kept && !plan.cleared.is_empty() {
-                        candidates::drop(db, &plan.cleared).await?;
-                    }
-                    if !plan.candidates.is_empty() {
-                        candidates::note(db, &run.ctx.run.run_id, &plan.candidates).await?;
-                    }
-                    Ok::<_, sqlx::Error>(())
-                })
-                .await?;
-            plan.tell();
-            for (eve_id, reason) in &judged.bad {
-                warn!(eve_id, reason, "id fails the bulk call and is left out of it for a week");
-            }
+        } else if scanned > 0 || !bad.is_empty() {
+            self.write(&mut plan, &bad).await?;
         }
-        self.scanned.set(self.scanned.get() + judged.rows.len() as u64);
+        self.scanned.update(|n| n + scanned);
         let unlisted = plan.unknown.iter().filter(|reason| **reason == Reason::NoAuthConfig).count() as u64;
-        self.unknown.set(self.unknown.get() + plan.unknown.len() as u64 - unlisted);
-        self.unlisted.set(self.unlisted.get() + unlisted);
-        if let Some(cut) = judged.cut {
+        self.unknown.update(|n| n + plan.unknown.len() as u64 - unlisted);
+        self.unlisted.update(|n| n + unlisted);
+        if let Some(cut) = pages.pop().and_then(|page| page.cut) {
             *self.cut.borrow_mut() = Some(cut);
             return Ok(Flow::Stop);
         }

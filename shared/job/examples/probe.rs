@@ -100,10 +100,11 @@ impl Batch for Count<'_> {
         Ok(items)
     }
 
-    async fn checkpoint(&self, items: u64) -> Result<Flow, JobError> {
+    async fn checkpoint(&self, batches: Vec<u64>) -> Result<Flow, JobError> {
+        let items: u64 = batches.iter().sum();
         let count = |delta: &mut Delta| {
             delta.scanned += items;
-            delta.detail("batches", 1);
+            delta.detail("batches", batches.len() as u64);
         };
         if self.ctx.run.dry_run {
             let mut delta = Delta::default();

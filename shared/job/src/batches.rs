@@ -2,6 +2,8 @@
 //!
 //! Claims are read ahead and worked on while a checkpoint is being written, all on one task. Checkpoints are written
 //! one after the other in the order of the claims, so that what is written is always a beginning of what was claimed.
+//! Batches that are ready at the same time share a checkpoint: where writing is what takes the time, its commits are what
+//! can be saved.
 
 use std::{cell::Cell, collections::VecDeque, future::Future, pin::pin, time::Duration};
 
@@ -43,11 +45,11 @@ pub trait Batch {
     /// End the loop once the batches before are written.
     async fn work(&self, claimed: Self::Claimed) -> Result<Self::Worked, JobError>;
 
-    /// Writes, in one transaction ([`Context::checkpoint`]).
+    /// Writes batches, in the order of their claims and at least one, in one transaction ([`Context::checkpoint`]).
     ///
     /// # Errors
     /// End the loop.
-    async fn checkpoint(&self, worked: Self::Worked) -> Result<Flow, JobError>;
+    async fn checkpoint(&self, worked: Vec<Self::Worked>) -> Result<Flow, JobError>;
 }
 
 /// Whether the loop goes on after a checkpoint.
@@ -83,7 +85,7 @@ pub struct Sizer {
 
 impl Sizer {
     /// Batches of at most `most` items (at least 1), of which at most `in_flight` (at least 1) are read ahead of the
-    /// checkpoint in hand, with a pause of `delay` before each claim but the first.
+    /// checkpoint in hand (and so written with the next one), with a pause of `delay` before each claim but the first.
     pub fn new(most: usize, in_flight: usize, delay: Duration) -> Self {
         Self { most: most.max(1), in_flight: in_flight.max(1), delay, size: Cell::new(most.max(1)) }
     }
@@ -124,10 +126,8 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
     let mut exhausted = false;
     let mut delay = Duration::ZERO;
     loop {
-        if checkpoint.is_terminated()
-            && let Some(worked) = ready.pop_front()
-        {
-            checkpoint.set(write(batch, sizer, worked?).fuse());
+        if checkpoint.is_terminated() && !ready.is_empty() {
+            checkpoint.set(write(batch, sizer, beginning(&mut ready)?).fuse());
         }
         if !exhausted && claim.is_terminated() && works.len() + ready.len() < sizer.in_flight {
             claim.set(read(batch, sizer, delay).fuse());
@@ -177,7 +177,13 @@ async fn work<B: Batch>(batch: &B, claimed: Result<B::Claimed, JobError>) -> Res
     batch.work(claimed?).await
 }
 
-async fn write<B: Batch>(batch: &B, sizer: &Sizer, worked: B::Worked) -> Result<Flow, JobError> {
+/// What is ready up to the first error; the error once it is the first.
+fn beginning<T>(ready: &mut VecDeque<Result<T, JobError>>) -> Result<Vec<T>, JobError> {
+    let good = ready.iter().take_while(|worked| worked.is_ok()).count();
+    ready.drain(..good.max(1)).collect()
+}
+
+async fn write<B: Batch>(batch: &B, sizer: &Sizer, worked: Vec<B::Worked>) -> Result<Flow, JobError> {
     let began = Instant::now();
     let flow = batch.checkpoint(worked).await?;
     sizer.learn(began.elapsed());
