@@ -10,6 +10,8 @@ use crate::support::{lines, rule, standing, verify};
 const OTHER_ALLIANCE: i64 = 99_000_002;
 const OF_OTHER_ALLIANCE: i64 = 98_000_021;
 const ALSO_ALLIED: i64 = 98_000_022;
+/// Unknown to the route of names.
+const NAMELESS: i64 = 98_999_998;
 
 #[tokio::test]
 async fn a_change_is_counted_as_corp_alliance_or_both_and_written_with_its_names() {
@@ -77,6 +79,28 @@ async fn a_name_that_cannot_be_resolved_is_null_delays_nothing_and_is_repaired_b
     let name = stage.community.eve(leaver.eve_id).await.corporation_name;
     assert_eq!(name.as_deref(), Some("Corporation 98666001"));
     assert_eq!(stage.community.eve(moved.eve_id).await.alliance_name.as_deref(), Some("Alliance 99000001"));
+}
+
+#[tokio::test]
+async fn the_repair_of_names_goes_on_where_the_last_run_left_it_and_begins_anew_at_the_end() {
+    let stage = Stage::new().await;
+    // As many as one run looks through, of a corporation that has no name to be had; and one behind them.
+    let nameless = |name: String, of| newcomer(name).corporation(of).nameless().verified_minutes_ago(1);
+    let many = stage.community.crowd(5000, |place| nameless(format!("m{place}"), NAMELESS)).await;
+    let behind = stage.add_in(ALLIED, nameless("behind".to_owned(), ALLIED)).await;
+    let named = async |eve_id| stage.community.eve(eve_id).await.corporation_name.is_some();
+    // Each run has something to do.
+    let run = async |name: &str| {
+        stage.add(newcomer(name)).await;
+        verify(&stage).await
+    };
+    run("one").await;
+    assert!(!named(behind.eve_id).await, "one run does not come so far");
+    run("two").await;
+    assert!(named(behind.eve_id).await && !named(many.eve_id(0)).await);
+    stage.sim.world(|world| world.put_corporation(Corporation::new(NAMELESS, None)));
+    run("three").await;
+    assert!(named(many.eve_id(0)).await && named(many.eve_id(4999)).await);
 }
 
 #[tokio::test]

@@ -5,7 +5,10 @@ use harness::{CORPORATION, Lists, Member, STRANGERS, newcomer};
 use identity::approval::Rule;
 use suites::{ALLIED, Stage, field, outcome};
 
-use crate::support::{ends, lines, rule, standing, verify};
+use crate::{
+    breaker::alive,
+    support::{ended, ends, lines, rule, standing, verify},
+};
 
 /// `route` shows this character in this corporation, without an alliance, whatever the world says.
 fn stale(stage: &Stage, route: Route, member: &Member, corporation_id: i64) {
@@ -38,6 +41,22 @@ async fn where_the_second_source_disagrees_the_same_answer_of_the_next_run_confi
     assert_eq!(confirmations(&stage).await, (1, 1));
     assert_eq!(stage.community.candidates().await, []);
     assert_eq!(stage.sim.counts().arrived(Route::Character), 1);
+}
+
+#[tokio::test]
+async fn the_same_answer_of_a_retry_with_the_same_run_id_confirms_nothing() {
+    let stage = Stage::new().await;
+    let member = stage.add_in(STRANGERS, newcomer("leaver").verified_minutes_ago(60).session()).await;
+    stale(&stage, Route::Character, &member, CORPORATION);
+    for disputed in 1..=2 {
+        ends(&stage.verifier().env("RUN_ID", "the-job"), 0).await;
+        assert_eq!(standing(&stage, &member).await, rule(Rule::NotAMember, true));
+        assert_eq!(stage.community.candidates().await[0].state, "disputed");
+        assert_eq!(confirmations(&stage).await, (0, disputed));
+    }
+    ends(&stage.verifier().env("RUN_ID", "the-next-job"), 0).await;
+    assert_eq!(standing(&stage, &member).await, rule(Rule::NotAMember, false));
+    assert_eq!(confirmations(&stage).await, (1, 2));
 }
 
 #[tokio::test]
@@ -124,4 +143,51 @@ async fn grace_lets_a_character_stay_so_long_and_a_deny_list_waits_for_nothing()
     let taken = lines(&run, "session taken");
     assert_eq!(taken.len(), 1);
     assert_eq!(field(taken[0], "rule"), Some(&"not_a_member".into()));
+}
+
+#[tokio::test]
+async fn one_odd_sheet_leaves_its_own_session_and_two_are_an_outage() {
+    for (odd, ending) in [(vec![0], "done"), (vec![0, 2], "upstream_down")] {
+        let stage = Stage::new().await;
+        let describe = |place| (STRANGERS, newcomer(format!("m{place}")).verified_minutes_ago(60).session());
+        let crowd = stage.crowd(4, describe).await;
+        let ids = odd.iter().map(|place| crowd.eve_id(*place));
+        stage.sim.faults().add(Fault::on(Route::Character, Kind::NotFound).containing(ids));
+        let run = verify(&stage).await;
+        assert_eq!(ended(&run), ending, "{run}");
+        let counters = stage.community.counters("character-verifier").await;
+        assert_eq!(counters["rollcall_verifier_unknown_total{unconfirmed}"], 1, "{run}");
+        // What was confirmed before the second one stands; behind it nobody is asked about.
+        let left: &[usize] = if odd.len() == 1 { &[0] } else { &[0, 2, 3] };
+        for place in 0..4 {
+            let lives = stage.community.has_session(&crowd.session_token(place)).await;
+            assert_eq!(lives, left.contains(&place), "{place} of {odd:?}: {run}");
+        }
+
+        stage.sim.faults().clear();
+        stage.later(1).await;
+        assert_eq!(ended(&verify(&stage).await), "done");
+        assert_eq!(alive(&stage, &crowd).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn grace_is_skipped_only_where_both_sources_find_a_deny_list() {
+    const DENIED: i64 = 98_000_666;
+    for (grace, stays) in [("90", true), ("0", false)] {
+        let stage = Stage::new().await;
+        let lists = Lists { denied_corporations: vec![DENIED], ..Lists::default() };
+        stage.community.set_lists(stage.community.brand_id(), &lists).await;
+        let add = async |name| stage.add_in(DENIED, newcomer(name).verified_minutes_ago(60).session()).await;
+        let (both, first, second) = (add("both").await, add("first").await, add("second").await);
+        stale(&stage, Route::Character, &first, STRANGERS);
+        stale(&stage, Route::Affiliation, &second, STRANGERS);
+        ends(&stage.verifier().env("REVOCATION_GRACE_MINUTES", grace), 0).await;
+        assert_eq!(standing(&stage, &both).await, rule(Rule::DeniedCorporation, false));
+        // Wherever they stand, neither may stay: without grace that is agreement enough.
+        assert_eq!(standing(&stage, &first).await, rule(Rule::DeniedCorporation, stays));
+        assert_eq!(standing(&stage, &second).await, rule(Rule::NotAMember, stays));
+        let confirmed = if stays { (1, 1) } else { (3, 0) };
+        assert_eq!(confirmations(&stage).await, confirmed);
+    }
 }

@@ -5,7 +5,7 @@ use suites::{Stage, outcome};
 
 use crate::{
     breaker::alive,
-    support::{ended, ends, verify},
+    support::{ended, ends, move_to, verify},
 };
 
 /// Four accounts with a live session each, all of which have left.
@@ -100,6 +100,26 @@ async fn verdicts_of_accounts_blocked_or_deleted_meanwhile_are_dropped() {
     let run = ends(&cautious(&stage), 0).await;
     assert_eq!(outcome(&run)["outcome"], "done");
     assert_eq!(stage.community.candidates().await, []);
+    assert_eq!(stage.community.audit().await.len(), 1);
+}
+
+#[tokio::test]
+async fn verdicts_of_characters_moved_to_another_account_are_dropped_though_esi_says_nothing_about_them() {
+    use esi_simulator::{Fault, Kind, Route};
+
+    let stage = Stage::new().await;
+    let crowd = leavers(&stage).await;
+    let heir = stage.add(newcomer("heir").verified_minutes_ago(1)).await;
+    ends(&cautious(&stage), 77).await;
+    for place in 0..3 {
+        move_to(&stage, crowd.character_id(place), heir.account_id).await;
+    }
+    let ids = (0..3).map(|place| crowd.eve_id(place)).collect();
+    stage.sim.faults().add(Fault::on(Route::Affiliation, Kind::MissingRows { ids }));
+    let run = ends(&cautious(&stage).env("MAX_UNKNOWN_RATIO", "1"), 0).await;
+    assert_eq!(ended(&run), "done", "one loss is left, and as many may go: {run}");
+    assert_eq!(stage.community.candidates().await, []);
+    assert_eq!(alive(&stage, &crowd).await, 3);
     assert_eq!(stage.community.audit().await.len(), 1);
 }
 

@@ -5,7 +5,7 @@ use harness::{CORPORATION, Lists, Pushgateway, STRANGERS, newcomer};
 use suites::{ALLIED, Stage, with_sso};
 
 use crate::{
-    support::{ends, execute, now, verify},
+    support::{PATIENCE, ended, ends, execute, lines, now, verify, waits_for_a_lock},
     tokens::holder,
 };
 
@@ -166,4 +166,27 @@ async fn counters_go_on_from_run_to_run_and_the_cap_is_told() {
     verify(&stage).await;
     expect(gateway, "battlescope_sessions_invalidated_total", "reason", &taken);
     assert_eq!(gateway.value("rollcall_job_runs_total", &[("outcome", "nothing_to_do")]), Some(1.0));
+}
+
+#[tokio::test]
+async fn a_statistic_that_cannot_be_had_does_not_make_a_failure_of_the_run() {
+    let stage = Stage::with_pushgateway().await;
+    stage.add(newcomer("Alice")).await;
+    let lock = async |sql: &'static str| {
+        let mut gate = stage.db.pool().begin().await.unwrap();
+        sqlx::query(sql).execute(&mut *gate).await.unwrap();
+        gate
+    };
+    let last_step = lock("-- verifier::metrics\nLOCK TABLE unresolvable_ids IN SHARE MODE").await;
+    let run = stage.verifier().start();
+    waits_for_a_lock(&stage, "unresolvable::forget_expired", None).await;
+    let statistic = lock("-- verifier::metrics\nLOCK TABLE revocation_candidates IN ACCESS EXCLUSIVE MODE").await;
+    last_step.rollback().await.unwrap();
+    let run = run.wait(PATIENCE).await.expect_code(0);
+    statistic.rollback().await.unwrap();
+    assert_eq!((ended(&run), lines(&run, "gauges could not be read").len()), ("done", 1), "{run}");
+    let gateway = stage.pushgateway.as_ref().unwrap();
+    expect(gateway, "rollcall_job_last_exit_code", "", &[("", 0.0)]);
+    assert!(gateway.value("rollcall_job_last_success_timestamp_seconds", &[]).is_some());
+    assert!(gateway.value("battlescope_character_verification_last_run_timestamp", &[]).is_some());
 }

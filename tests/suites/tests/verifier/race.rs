@@ -1,4 +1,4 @@
-//! Logins that race an invalidation.
+//! What races an invalidation: logins, and a character that moves to another account.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -6,7 +6,7 @@ use harness::{Crowd, Member, STRANGERS, newcomer};
 use sessions::{EpochMillis, SessionError, Sessions};
 use suites::Stage;
 
-use crate::support::{client, login, now};
+use crate::support::{PATIENCE, client, login, move_to, now, verify, waits_for_a_lock};
 
 /// What became of an attempt to get in.
 struct Attempt {
@@ -105,4 +105,34 @@ async fn no_session_outlives_an_observation_it_is_older_than_and_none_dies_of_an
     named.sort();
     named.dedup();
     assert_eq!(named.len(), audit.len());
+}
+
+#[tokio::test]
+async fn a_character_that_moves_to_another_account_before_the_decision_costs_the_old_one_nothing() {
+    let stage = Stage::new().await;
+    let leaver = stage.add_in(STRANGERS, newcomer("leaver").verified_minutes_ago(60).session()).await;
+    let heir = stage.add(newcomer("heir").verified_minutes_ago(1)).await;
+    let before = stage.community.eve(leaver.eve_id).await.last_verified_at;
+    let mut gate = stage.db.pool().begin().await.unwrap();
+    let close = "-- verifier::race\nLOCK TABLE pending_invalidations IN SHARE ROW EXCLUSIVE MODE";
+    sqlx::query(close).execute(&mut *gate).await.unwrap();
+    let run = stage.verifier().start();
+    // Found, confirmed, and not decided yet.
+    waits_for_a_lock(&stage, "invalidations::record", None).await;
+    move_to(&stage, leaver.character_id, heir.account_id).await;
+    gate.rollback().await.unwrap();
+    let run = run.wait(PATIENCE).await.expect_code(0);
+    assert!(stage.community.has_session(leaver.session_token()).await, "{run}");
+    assert!(stage.community.pending().await.is_empty() && stage.community.candidates().await.is_empty(), "{run}");
+    assert_eq!(stage.community.audit().await, []);
+    assert_eq!(stage.community.eve(leaver.eve_id).await.last_verified_at, before, "it stays due");
+
+    // The next run looks at the account that it is in now.
+    let moved = Member { account_id: heir.account_id, ..leaver.clone() };
+    let token = stage.community.open_session(&moved, harness::SessionSpec::default()).await;
+    verify(&stage).await;
+    assert!(!stage.community.has_session(&token).await);
+    assert!(stage.community.has_session(leaver.session_token()).await);
+    let audit = stage.community.audit().await;
+    assert_eq!((audit.len(), audit[0].account_id), (1, Some(heir.account_id)));
 }

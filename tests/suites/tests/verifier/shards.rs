@@ -1,10 +1,11 @@
 //! A run split over several processes.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use esi_simulator::Route;
 use harness::{Binary, CORPORATION, STRANGERS, newcomer};
 use suites::{Stage, outcome};
+use uuid::Uuid;
 
 use crate::{
     breaker::alive,
@@ -72,6 +73,32 @@ async fn the_safety_cap_is_divided_among_the_shards() {
     }
     assert!(left > 0 && left < 40, "the shares differ: {left}");
     assert_eq!(alive(&stage, &crowd).await, left);
+}
+
+#[tokio::test]
+async fn the_ratio_counts_only_the_accounts_of_the_shard() {
+    let stage = Stage::new().await;
+    let describe = |place| (CORPORATION, newcomer(format!("m{place}")).verified_minutes_ago(60).session());
+    let crowd = stage.crowd(80, describe).await;
+    let sql = "-- verifier::shards\nSELECT id FROM accounts WHERE abs(uuid_hash_extended(id, 0) % 4) = 0";
+    let first: Vec<Uuid> = sqlx::query_scalar(sql).fetch_all(stage.db.pool()).await.unwrap();
+    let first: HashSet<Uuid> = first.into_iter().collect();
+    assert!((4..30).contains(&first.len()), "three are too many of them and not of all: {}", first.len());
+    // From a quarter of ten accounts up the share counts.
+    let leavers = (0..80).filter(|place| first.contains(&crowd.account_id(*place))).take(3);
+    for place in leavers {
+        stage.show(crowd.eve_id(place), STRANGERS);
+    }
+    for index in 1..SHARDS {
+        assert_eq!(ended(&ends(&shard(&stage, index), 0).await), "done");
+    }
+    let run = ends(&shard(&stage, 0), 77).await;
+    let note = outcome(&run)["note"].as_str().unwrap();
+    assert!(note.contains(&format!("3 of {} checked accounts", first.len())), "{note}");
+    assert_eq!(alive(&stage, &crowd).await, 80);
+
+    ends(&shard(&stage, 0).env("MAX_INVALIDATION_RATIO", "0.75"), 0).await;
+    assert_eq!(alive(&stage, &crowd).await, 77);
 }
 
 #[tokio::test]

@@ -1,7 +1,9 @@
 //! What the tests of this suite ask again and again.
 
+use std::time::Duration;
+
 use esi_simulator::Route;
-use harness::{Binary, Finished, Member, TestDb};
+use harness::{Binary, Finished, Member, TestDb, wait_until};
 use identity::{
     approval::Rule,
     ids::{AccountId, BrandId, CharacterId},
@@ -9,6 +11,10 @@ use identity::{
 use serde_json::Value;
 use sessions::{EpochMillis, Open, Sessions};
 use suites::{Stage, message, outcome};
+use uuid::Uuid;
+
+/// Far beyond anything that is waited for.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(40);
 
 /// Runs this to its end, which is this exit code.
 pub(crate) async fn ends(binary: &Binary, code: i32) -> Finished {
@@ -74,4 +80,27 @@ pub(crate) fn login(member: &Member, approved_at: EpochMillis) -> Open {
 /// Runs a statement.
 pub(crate) async fn execute(db: &TestDb, sql: &'static str) {
     sqlx::query(sql).execute(db.pool()).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+}
+
+/// Moves a character to another account.
+pub(crate) async fn move_to(stage: &Stage, character: Uuid, account: Uuid) {
+    let sql = "-- verifier::support::move_to\nUPDATE characters SET account_id = $2 WHERE id = $1";
+    let moved = sqlx::query(sql).bind(character).bind(account).execute(stage.db.pool()).await;
+    assert_eq!(moved.expect("PostgreSQL answers").rows_affected(), 1, "there is no character {character}");
+}
+
+/// Waits until this statement, told by its comment, waits for a lock on a connection other than `known`; returns which.
+pub(crate) async fn waits_for_a_lock(stage: &Stage, statement: &str, known: Option<i32>) -> i32 {
+    let sql = "-- verifier::support::waits_for_a_lock
+        SELECT pid FROM pg_stat_activity
+        WHERE datname = current_database() AND wait_event_type = 'Lock' AND strpos(query, $1) > 0
+            AND pid IS DISTINCT FROM $2";
+    let mut pid = None;
+    wait_until(PATIENCE, &format!("{statement} waits for a lock"), async || {
+        let waiting = sqlx::query_scalar(sql).bind(statement).bind(known).fetch_optional(stage.db.pool()).await;
+        pid = waiting.expect("PostgreSQL answers");
+        pid.is_some()
+    })
+    .await;
+    pid.expect("it was waited for")
 }

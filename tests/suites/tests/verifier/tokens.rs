@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use esi_simulator::{Fault, Kind, Route};
-use harness::{ENCRYPTION_KEY, Member, STRANGERS, newcomer};
+use harness::{ENCRYPTION_KEY, FaultProxy, Member, STRANGERS, newcomer};
 use identity::approval::Rule;
 use pii::envelope::Key;
 use runtime::{Random, Secret};
 use suites::{Stage, outcome, with_sso};
 
-use crate::support::{ended, ends, execute, lines, rule, standing, verify};
+use crate::support::{PATIENCE, ended, ends, execute, lines, rule, standing, verify, waits_for_a_lock};
 
 /// A member in good standing with a session, whose token the simulated SSO knows.
 pub(crate) async fn holder(stage: &Stage, eve_id: i64) -> (Member, String) {
@@ -51,6 +51,27 @@ async fn a_rotated_token_replaces_the_old_one() {
     }
     assert_eq!(counter(&stage, "rotated").await, 2);
     assert!(stage.community.has_session(member.session_token()).await);
+}
+
+#[tokio::test]
+async fn a_rotated_token_whose_storing_fails_is_stored_again() {
+    let stage = Stage::new().await;
+    let (member, old) = holder(&stage, 90_000_001).await;
+    stage.sim.settings(|settings| settings.rotate_refresh_tokens = true);
+    let database = FaultProxy::start(stage.db.url());
+    let mut gate = stage.db.pool().begin().await.unwrap();
+    let close = "-- verifier::tokens\nSELECT FROM eve_tokens FOR UPDATE";
+    sqlx::query(close).execute(&mut *gate).await.unwrap();
+    let run = with_sso(stage.verifier()).env("DATABASE_URL", database.url()).start();
+    let first = waits_for_a_lock(&stage, "eve_tokens::rotate", None).await;
+    assert_eq!(stage.sim.world(|world| world.refresh_token_holder(&old)), None, "the old one is worthless");
+    database.cut();
+    waits_for_a_lock(&stage, "eve_tokens::rotate", Some(first)).await;
+    gate.rollback().await.unwrap();
+    let run = run.wait(PATIENCE).await.expect_code(0);
+    let stored = stage.community.refresh_token(member.eve_id).await;
+    assert_eq!(stage.sim.world(|world| world.refresh_token_holder(&stored)), Some(member.eve_id), "{run}");
+    assert_eq!((counter(&stage, "rotated").await, stage.sim.counts().arrived(Route::Token)), (1, 1));
 }
 
 #[tokio::test]

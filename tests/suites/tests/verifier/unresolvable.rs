@@ -5,7 +5,7 @@ use harness::{CORPORATION, STRANGERS, newcomer};
 use identity::approval::Rule;
 use suites::Stage;
 
-use crate::support::{asked, ended, execute, lines, rule, standing, verify};
+use crate::support::{asked, ended, ends, execute, lines, rule, standing, verify};
 
 /// What is noted of an id: the reason, and in how many hours it is asked again.
 async fn note(stage: &Stage, eve_id: i64) -> Option<(String, i64)> {
@@ -86,6 +86,24 @@ async fn an_old_character_that_only_the_bulk_call_refuses_is_judged_by_its_own_s
     assert_eq!(standing(&stage, &old).await, rule(Rule::NotAMember, true));
     verify(&stage).await;
     assert_eq!(standing(&stage, &old).await, rule(Rule::NotAMember, false));
+}
+
+#[tokio::test]
+async fn an_id_that_only_the_bulk_call_refuses_loses_its_session_by_another_run_and_not_by_a_retry() {
+    let stage = Stage::new().await;
+    stage.crowd(10, |place| (CORPORATION, newcomer(format!("m{place}")))).await;
+    let old = stage.add(newcomer("old").eve_id(90_000_001).verified_minutes_ago(60).session()).await;
+    let old_state = Character { state: CharacterState::Old, ..Character::new(old.eve_id, STRANGERS) };
+    stage.sim.world(|world| world.put_character(old_state));
+    // First refused by the bulk call in this very run, then left out of it by the note.
+    for _ in 0..2 {
+        ends(&stage.verifier().env("RUN_ID", "the-job"), 0).await;
+        assert_eq!(standing(&stage, &old).await, rule(Rule::NotAMember, true));
+        assert_eq!(stage.community.candidates().await[0].state, "disputed");
+    }
+    ends(&stage.verifier().env("RUN_ID", "the-next-job"), 0).await;
+    assert_eq!(standing(&stage, &old).await, rule(Rule::NotAMember, false));
+    assert_eq!(stage.community.candidates().await, []);
 }
 
 #[tokio::test]
