@@ -86,8 +86,8 @@ impl Job for CharacterVerifier {
         ctx.gauge(&metric::DURATION, &[], started.elapsed().as_secs_f64());
         #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
         ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64);
-        if let Ok(report) = &report
-            && let Err(error) = run.gauges(report.is_complete()).await
+        if report.is_ok()
+            && let Err(error) = run.gauges().await
         {
             // What was done stands; a statistic that could not be had must not make a failure of it.
             warn!(%error, "gauges could not be read");
@@ -117,6 +117,7 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
     tokens::check_key(run).await?;
     let taken_first = if ctx.run.dry_run { 0 } else { take::pending(run).await? };
     if nothing_is_due(run).await? {
+        run.swept.set(true);
         let ending = if taken_first > 0 { Ending::Done } else { Ending::NothingToDo };
         return Ok(Report::new(ending));
     }
@@ -158,12 +159,9 @@ async fn verify(run: &Run<'_>) -> Result<Report, JobError> {
             break;
         }
     }
+    run.swept.set(cut_short.is_none());
     // A brand that nobody has configured yet must not look like an outage.
-    let listed = scanned - unlisted + known_before(run).await?;
-    if unknown as f64 > listed as f64 * run.settings.max_unknown_ratio {
-        let ratio = run.settings.max_unknown_ratio;
-        let reason =
-            format!("{unknown} of {listed} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
+    if let Some(reason) = too_many_unknown(run, unknown, scanned - unlisted).await? {
         return upstream_down(run, reason).await;
     }
     if ctx.run.dry_run {
@@ -218,20 +216,31 @@ async fn nothing_is_due(run: &Run<'_>) -> Result<bool, JobError> {
         .await?)
 }
 
-/// Characters about whom the runs that this one goes on from learnt something: what they left over, mostly those that
-/// are always missing, must not look like an outage.
-async fn known_before(run: &Run<'_>) -> Result<u64, JobError> {
+/// Says so where too many characters are unknown for any answer to be believed.
+async fn too_many_unknown(run: &Run<'_>, unknown: u64, listed: u64) -> Result<Option<String>, JobError> {
+    let ratio = run.settings.max_unknown_ratio;
+    let too_many = |of: u64| unknown as f64 > of as f64 * ratio;
+    if !too_many(listed) {
+        return Ok(None);
+    }
+    // What an interrupted run left over, often just those that are always missing, must not look like an outage: they
+    // count beside those whom that run has verified.
     let slot = Slot {
         job: CharacterVerifier::NAME,
         shard_count: run.terms.part.count,
-        shard_index: run.ctx.run.shard.index.try_into().unwrap_or(i32::MAX),
+        shard_index: i32::try_from(run.ctx.run.shard.index).unwrap_or(i32::MAX),
     };
-    let cutoff = run.terms.cutoff;
-    let known = run
+    let before = run
         .ctx
         .db
-        .transaction("read interrupted runs", async |db| store::ledger::known_to_interrupted(db, slot, cutoff).await);
-    Ok(known.await?)
+        .transaction("read interrupted runs", async |db| match store::ledger::goes_on_from(db, slot).await? {
+            Some(since) => store::sweep::verified_since(db, &run.terms, since).await,
+            None => Ok(0),
+        })
+        .await?;
+    let of = listed + before;
+    let reason = || format!("{unknown} of {of} characters are unknown, MAX_UNKNOWN_RATIO allows a share of {ratio}");
+    Ok(too_many(of).then(reason))
 }
 
 /// Whether ESI as a whole is in no state to be believed.

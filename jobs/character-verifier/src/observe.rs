@@ -85,7 +85,9 @@ impl<'a> Observer<'a> {
             Ok(answer) => answer,
             Err(error) => return self.failed(error, ids, observed),
         };
-        self.failures.set(0);
+        if answer.gave_out.is_none() {
+            self.failures.set(0);
+        }
         observed.seen.extend(answer.found.into_iter().map(|(id, o)| (id, Observation::Member(o))));
         observed.seen.extend(answer.missing.into_iter().map(|id| (id, Observation::Unknown(Reason::Missing))));
         for (id, bad) in answer.bad {
@@ -97,7 +99,7 @@ impl<'a> Observer<'a> {
             observed.seen.insert(id, observation);
             observed.bad.push((id.0, reason));
         }
-        answer.gave_out.map_or(Ok(()), |why| self.failed(why, &answer.unasked, observed))
+        answer.gave_out.map_or(Ok(()), |why| self.failed(why, &answer.failed, observed))
     }
 
     async fn ask_for_one(&self, id: EveCharacterId, observed: &mut Observed) -> Result<(), JobError> {
@@ -120,13 +122,10 @@ impl<'a> Observer<'a> {
             EsiError::Misconfigured(problem) => {
                 return Err(JobError::config(format!("ESI refuses this client: {problem}")));
             }
-            EsiError::Budget { until } => {
-                let waited = until <= self.run.ctx.clock.now();
-                observed.cut = Some(if waited { Cut::OutOfTime } else { Cut::Budget });
-                return Ok(());
-            }
-            EsiError::Stopped => {
-                observed.cut = Some(Cut::Budget);
+            EsiError::Stopped | EsiError::Budget { .. } => {
+                let budget = &self.run.ctx.budget;
+                let out_of_time = tokio::time::Instant::now() >= budget.work_ends_at();
+                observed.cut = Some(if out_of_time { Cut::OutOfTime } else { Cut::Budget });
                 return Ok(());
             }
             EsiError::Down { reason } => {

@@ -30,7 +30,7 @@ pub(crate) const SECRETS: &[SecretSpec] = &[
 /// Checks where EVE characters belong and ends the sessions of those that may no longer stay.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Characters per call to ESI and per transaction, 1 to 1000 (the most ESI takes)
+    /// Characters per call to ESI, 1 to 1000 (the most ESI takes)
     #[arg(long, env, default_value_t = 50, value_parser = value_parser!(u32).range(1..=1000))]
     pub batch_size: u32,
     /// Pause between batches, in milliseconds

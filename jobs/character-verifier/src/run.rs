@@ -43,6 +43,8 @@ pub(crate) struct Run<'a> {
     pub names: RefCell<BoundedMap<i64, Option<String>>>,
     /// Names took too long once: this run asks for no more.
     pub names_are_slow: Cell<bool>,
+    /// Everybody who was due has been asked about.
+    pub swept: Cell<bool>,
     /// Decided invalidations that broken keys made impossible in this run.
     pub broken: RefCell<HashSet<Uuid>>,
 }
@@ -74,6 +76,7 @@ impl<'a> Run<'a> {
             terms: Terms { started_at, cutoff: started_at - settings.threshold, part: part(ctx) },
             names: RefCell::new(BoundedMap::new(NAMES)),
             names_are_slow: Cell::new(false),
+            swept: Cell::new(false),
             broken: RefCell::default(),
         })
     }
@@ -83,14 +86,14 @@ impl<'a> Run<'a> {
         self.ctx.note_counters(|delta| add_counts(&self.esi, delta));
     }
 
-    /// Gauges for the push: exposure, what is held. `complete`: the run left nobody due.
+    /// Gauges for the push: exposure, what is held.
     ///
     /// # Errors
     /// The database fails.
-    pub(crate) async fn gauges(&self, complete: bool) -> Result<(), JobError> {
+    pub(crate) async fn gauges(&self) -> Result<(), JobError> {
         // A shard knows nothing of the others' characters.
-        let swept_to =
-            if complete && self.terms.part.count == 1 { self.terms.cutoff } else { OffsetDateTime::UNIX_EPOCH };
+        let swept = self.swept.get() && self.terms.part.count == 1;
+        let swept_to = if swept { self.terms.cutoff } else { OffsetDateTime::UNIX_EPOCH };
         let (oldest, held) = self
             .ctx
             .db

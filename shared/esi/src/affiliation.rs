@@ -29,6 +29,9 @@ const OLD_IS_SUSPECT: usize = 5;
 /// Batches up to this size may well hold nothing but very old characters.
 const SMALL_BATCH: usize = 10;
 
+/// Parts of one batch that may fail, with their retries, before the rest of it is given up: errors of a budget.
+const FAILED_PARTS: u32 = 2;
+
 /// What became of each id that was asked for; every id is in exactly one of the lists.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Affiliations {
@@ -39,9 +42,12 @@ pub struct Affiliations {
     pub missing: Vec<EveCharacterId>,
     /// Fail every batch they are in; worth remembering for a time, not for ever.
     pub bad: Vec<(EveCharacterId, BadId)>,
-    /// Not asked to the end while a batch was being halved.
+    /// The call for them failed after its retries, while a batch was being halved, or was given up after
+    /// [`FAILED_PARTS`] such.
+    pub failed: Vec<EveCharacterId>,
+    /// Not asked: the error budget or the deadline gave out while a batch was being halved.
     pub unasked: Vec<EveCharacterId>,
-    /// Why there are unasked ones: [`EsiError::Budget`] or [`EsiError::Unavailable`].
+    /// Why there are failed or unasked ones: [`EsiError::Unavailable`] or [`EsiError::Budget`].
     pub gave_out: Option<EsiError>,
 }
 
@@ -79,10 +85,20 @@ impl Esi {
             old: 0,
         };
         let mut parts = Parts::of(&asked, MAX_IDS);
+        let mut failed_parts = 0;
         while let Some(part) = parts.next() {
             match hunt.step(part, &mut parts).await {
                 Ok(()) => {}
-                Err(why @ (EsiError::Budget { .. } | EsiError::Unavailable(_))) if part.ids.len() < asked.len() => {
+                Err(why @ EsiError::Unavailable(_)) if part.ids.len() < asked.len() => {
+                    hunt.result.failed.extend(part.ids.iter().copied().map(EveCharacterId));
+                    hunt.result.gave_out = Some(why);
+                    failed_parts += 1;
+                    if failed_parts == FAILED_PARTS {
+                        hunt.result.failed.extend(parts.rest().map(EveCharacterId));
+                        break;
+                    }
+                }
+                Err(why @ EsiError::Budget { .. }) if part.ids.len() < asked.len() => {
                     hunt.result.unasked.extend(part.ids.iter().copied().chain(parts.rest()).map(EveCharacterId));
                     hunt.result.gave_out = Some(why);
                     break;

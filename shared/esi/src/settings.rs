@@ -4,7 +4,7 @@ use redis::aio::ConnectionManager;
 use runtime::Secret;
 use url::Url;
 
-/// Calls to ESI per second that one address should not exceed by itself; divide it by the number of shards.
+/// Calls to ESI per second, on average, that one address should not exceed by itself; divide it by the number of shards.
 pub const DEFAULT_REQUESTS_PER_SECOND: u32 = 100;
 
 /// Ids that ESI takes in one call of affiliation or names.

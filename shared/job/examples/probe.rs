@@ -118,7 +118,9 @@ impl Batch for Count<'_> {
                 })
                 .await?;
         }
-        tracing::info!(items, "counted a batch");
+        for items in batches {
+            tracing::info!(items, "counted a batch");
+        }
         Ok(Flow::Continue)
     }
 }

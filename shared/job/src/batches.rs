@@ -19,8 +19,10 @@ use crate::{Context, JobError};
 #[cfg(test)]
 mod tests;
 
-/// A checkpoint should take this long.
+/// A batch should be written in this time at most.
 const TARGET: Duration = Duration::from_secs(1);
+/// Batches share a checkpoint as long as it takes no longer than this; more of them would save little and lock much.
+const TOGETHER: Duration = Duration::from_millis(250);
 /// How long a checkpoint in hand may go on once the work must end; then it is rolled back.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -81,17 +83,31 @@ pub struct Sizer {
     in_flight: usize,
     delay: Duration,
     size: Cell<usize>,
+    /// How long the last checkpoint took for each batch.
+    pace: Cell<Duration>,
 }
 
 impl Sizer {
     /// Batches of at most `most` items (at least 1), of which at most `in_flight` (at least 1) are read ahead of the
     /// checkpoint in hand (and so written with the next one), with a pause of `delay` before each claim but the first.
     pub fn new(most: usize, in_flight: usize, delay: Duration) -> Self {
-        Self { most: most.max(1), in_flight: in_flight.max(1), delay, size: Cell::new(most.max(1)) }
+        Self {
+            most: most.max(1),
+            in_flight: in_flight.max(1),
+            delay,
+            size: Cell::new(most.max(1)),
+            pace: Cell::new(TOGETHER),
+        }
     }
 
-    /// Learns from how long a checkpoint took: smaller batches when it was slow, larger ones when it was fast.
+    /// How many batches may share the next checkpoint.
+    fn together(&self) -> usize {
+        usize::try_from(TOGETHER.as_micros() / self.pace.get().as_micros().max(1)).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Learns from how long a batch took to write: smaller ones when it was slow, larger ones when it was fast.
     fn learn(&self, took: Duration) {
+        self.pace.set(took);
         let size = self.size.get();
         if took > TARGET {
             self.size.set((size / 2).max(1));
@@ -127,7 +143,7 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
     let mut delay = Duration::ZERO;
     loop {
         if checkpoint.is_terminated() && !ready.is_empty() {
-            checkpoint.set(write(batch, sizer, beginning(&mut ready)?).fuse());
+            checkpoint.set(write(batch, sizer, beginning(&mut ready, sizer.together())?).fuse());
         }
         if !exhausted && claim.is_terminated() && works.len() + ready.len() < sizer.in_flight {
             claim.set(read(batch, sizer, delay).fuse());
@@ -177,15 +193,16 @@ async fn work<B: Batch>(batch: &B, claimed: Result<B::Claimed, JobError>) -> Res
     batch.work(claimed?).await
 }
 
-/// What is ready up to the first error; the error once it is the first.
-fn beginning<T>(ready: &mut VecDeque<Result<T, JobError>>) -> Result<Vec<T>, JobError> {
-    let good = ready.iter().take_while(|worked| worked.is_ok()).count();
+/// What is ready, at most `most` and up to the first error; the error once it is the first.
+fn beginning<T>(ready: &mut VecDeque<Result<T, JobError>>, most: usize) -> Result<Vec<T>, JobError> {
+    let good = ready.iter().take(most).take_while(|worked| worked.is_ok()).count();
     ready.drain(..good.max(1)).collect()
 }
 
 async fn write<B: Batch>(batch: &B, sizer: &Sizer, worked: Vec<B::Worked>) -> Result<Flow, JobError> {
     let began = Instant::now();
+    let batches = u32::try_from(worked.len()).unwrap_or(u32::MAX).max(1);
     let flow = batch.checkpoint(worked).await?;
-    sizer.learn(began.elapsed());
+    sizer.learn(began.elapsed() / batches);
     Ok(flow)
 }

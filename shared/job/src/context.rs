@@ -36,6 +36,9 @@ pub struct Context {
     /// How long it may take.
     pub budget: Budget,
     part: Part,
+    /// One checkpoint after the other: they would wait for each other at the ledger row anyway, and of one in doubt it can
+    /// be told whether it was written.
+    turn: tokio::sync::Mutex<()>,
     numbers: Mutex<Counted>,
 }
 
@@ -66,7 +69,18 @@ impl Context {
         budget: Budget,
         part: Part,
     ) -> Self {
-        Self { db, redis, stop, clock, random, run, budget, part, numbers: Mutex::default() }
+        Self {
+            db,
+            redis,
+            stop,
+            clock,
+            random,
+            run,
+            budget,
+            part,
+            turn: tokio::sync::Mutex::default(),
+            numbers: Mutex::default(),
+        }
     }
 
     /// One batch: lets `work` write, checks that the lease still stands, and writes what `work` counted, in one
@@ -85,6 +99,7 @@ impl Context {
         let Part::Leased { slot, fencing_token, row } = &self.part else {
             return Err(JobError::bug(format_args!("{what}: a checkpoint outside a real run")));
         };
+        let _turn = self.turn.lock().await;
         self.settle().await?;
         let holder = Holder { slot: slot.borrowed(), fencing_token: *fencing_token, row: *row };
         let mut in_hand = InHand::take(self);

@@ -40,11 +40,6 @@ impl Report {
     pub fn new(ending: Ending) -> Self {
         Self { ending, remaining: 0, note: None }
     }
-
-    /// Whether the run came to its own end and left nothing.
-    pub fn is_complete(&self) -> bool {
-        matches!(self.ending, Ending::Done | Ending::NothingToDo) && self.remaining == 0
-    }
 }
 
 /// Name of an outcome, fixed for tools.

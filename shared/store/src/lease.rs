@@ -2,8 +2,8 @@
 //!
 //! A lease is a row with an expiry by the database's clock, since nothing else is shared by all who might run: session
 //! locks do not survive a transaction-mode pooler. Whoever takes it gets a number greater than all before it, and every
-//! batch of the holder checks that the number still stands ([`crate::checkpoint::seal`]), so that a holder that slept past its expiry
-//! writes nothing.
+//! batch of the holder checks that the number still stands ([`crate::checkpoint::seal`]), so that a holder that slept
+//! past its expiry writes nothing.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;

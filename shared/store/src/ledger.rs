@@ -292,33 +292,28 @@ pub async fn last_success_at(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Op
     Ok(ended_at)
 }
 
-/// Items that the latest real runs of this shard looked at and did not have to skip, if they started after `since` and
-/// were interrupted one after the other, back to the last one that came to an end of its own.
+/// When the run began that the next one goes on from: the first of the latest real runs of this shard that were
+/// interrupted or held back one after the other, back to the last one that came to an end of its own. `None`: the latest
+/// did.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn known_to_interrupted(
-    tx: &mut PgConnection,
-    slot: Slot<'_>,
-    since: OffsetDateTime,
-) -> Result<u64, sqlx::Error> {
-    let known = sqlx::query_scalar!(
-        "-- ledger::known_to_interrupted
-        SELECT coalesce(sum(scanned - skipped), 0)::bigint AS \"known!\" FROM job_runs
-        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run AND started_at > $4
-            AND outcome IN ('lost', 'stopped', 'failed')
+pub async fn goes_on_from(tx: &mut PgConnection, slot: Slot<'_>) -> Result<Option<OffsetDateTime>, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- ledger::goes_on_from
+        SELECT min(started_at) FROM job_runs
+        WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run
+            AND outcome IN ('lost', 'stopped', 'failed', 'capped')
             AND id > coalesce((
                 SELECT max(id) FROM job_runs
-                WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run AND started_at > $4
-                    AND outcome IN ('done', 'nothing_to_do', 'upstream_down', 'capped')), 0)",
+                WHERE job = $1 AND shard_count = $2 AND shard_index = $3 AND NOT dry_run
+                    AND outcome IN ('done', 'nothing_to_do', 'upstream_down')), 0)",
         slot.job,
         slot.shard_count,
         slot.shard_index,
-        since,
     )
     .fetch_one(tx)
-    .await?;
-    Ok(known.unsigned_abs())
+    .await
 }
 
 fn signed(value: u64) -> i64 {

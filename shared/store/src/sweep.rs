@@ -235,6 +235,27 @@ pub async fn count_due(db: &mut PgConnection, terms: &Terms) -> Result<u64> {
     Ok(count.unsigned_abs())
 }
 
+/// How many characters were verified since `since` (at most as long ago as the cutoff) and before the run's start.
+pub async fn verified_since(db: &mut PgConnection, terms: &Terms, since: OffsetDateTime) -> Result<u64> {
+    let count = query_scalar!(
+        r#"/* sweep::verified_since */
+        SELECT count(*) AS "count!"
+        FROM eve_characters e
+        JOIN characters c ON c.id = e.character_id
+        WHERE e.sweep_key >= GREATEST($1::timestamptz, $2) AND e.sweep_key < $3 AND e.last_verified_at = e.sweep_key
+          AND c.account_id IS NOT NULL
+          AND ($4 = 1 OR abs(abs(uuid_hash_extended(c.account_id, 0) % $4) - $5) < 1)"#,
+        since,
+        terms.cutoff,
+        terms.started_at,
+        terms.part.count,
+        terms.part.index,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
 /// The next page of accounts with a character that was dealt with since the cutoff, and the place to go on from: by this
 /// run, or so lately that this run did not have to (an earlier one that was killed, stopped or capped).
 pub async fn checked_accounts(

@@ -68,12 +68,13 @@ async fn a_throttle_in_disguise_is_a_pause_and_not_a_trouble() {
 }
 
 #[tokio::test]
-async fn trouble_in_the_middle_of_a_hunt_leaves_the_rest_unasked() {
+async fn trouble_in_the_middle_of_a_hunt_is_told_of_the_part_it_hits() {
     let bench = Bench::start();
     bench.simulator.faults().add(Fault::bad_ids([nth(999).0]));
     bench.simulator.faults().add(Fault::on(Route::Affiliation, Kind::Unavailable).after(2));
     let result = bench.esi().await.affiliations(&thousand(), within(20)).await.unwrap();
-    assert_eq!((result.found.len(), result.bad.len(), result.unasked.len()), (500, 0, 500));
+    assert_eq!((result.found.len(), result.bad.len(), result.failed.len()), (500, 0, 500));
+    assert!(matches!(result.gave_out, Some(EsiError::Unavailable(_))));
 }
 
 #[tokio::test]

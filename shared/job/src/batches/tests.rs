@@ -131,13 +131,27 @@ async fn batches_that_are_ready_together_share_a_checkpoint() {
         9,
         async |_| Ok(()),
         async |_| {
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(Duration::from_millis(10)).await;
             Ok(Flow::Continue)
         },
     );
     assert_eq!(within(run_until(never(), &sizer(4), &fake)).await, Ok(End::Exhausted));
     assert_eq!(*fake.groups.borrow(), [1, 4, 4]);
     assert_eq!(fake.log_of("written"), (0..9).collect::<Vec<_>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_more_batches_share_a_checkpoint_than_are_written_in_a_quarter_of_a_second() {
+    let fake = Fake::new(
+        9,
+        async |_| Ok(()),
+        async |_| {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            Ok(Flow::Continue)
+        },
+    );
+    assert_eq!(within(run_until(never(), &sizer(4), &fake)).await, Ok(End::Exhausted));
+    assert_eq!(*fake.groups.borrow(), [1, 2, 2, 2, 2]);
 }
 
 #[tokio::test(start_paused = true)]

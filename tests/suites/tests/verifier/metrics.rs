@@ -190,3 +190,14 @@ async fn a_statistic_that_cannot_be_had_does_not_make_a_failure_of_the_run() {
     assert!(gateway.value("rollcall_job_last_success_timestamp_seconds", &[]).is_some());
     assert!(gateway.value("battlescope_character_verification_last_run_timestamp", &[]).is_some());
 }
+
+#[tokio::test]
+async fn the_age_of_the_oldest_check_is_told_by_a_run_that_finds_nothing_due() {
+    let stage = Stage::with_pushgateway().await;
+    for minutes in [10, 30] {
+        stage.add(newcomer(format!("m{minutes}")).verified_minutes_ago(minutes).session()).await;
+    }
+    assert_eq!(crate::support::ended(&verify(&stage).await), "nothing_to_do");
+    let oldest = stage.pushgateway.as_ref().unwrap().value("rollcall_verifier_oldest_unverified_seconds", &[]).unwrap();
+    assert!((1800.0..1900.0).contains(&oldest), "{oldest}");
+}

@@ -94,8 +94,10 @@ async fn a_large_community_is_asked_about_once_each_in_batches_of_a_thousand_at_
     let run = verify(&stage).await;
     assert_eq!(outcome(&run)["scanned"], 2500);
     let calls = stage.sim.requests().into_iter().filter(|call| call.route == Route::Affiliation);
-    let sizes: Vec<usize> = calls.map(|call| call.ids_count).collect();
-    assert_eq!(sizes, [1000, 1000, 500]);
+    // Several are under way at once: which arrives first is anybody's guess.
+    let mut sizes: Vec<usize> = calls.map(|call| call.ids_count).collect();
+    sizes.sort_unstable();
+    assert_eq!(sizes, [500, 1000, 1000]);
     let mut ids = asked(&stage);
     ids.sort_unstable();
     assert_eq!(ids, (0..2500).map(|place| crowd.eve_id(place)).collect::<Vec<_>>());

@@ -27,7 +27,7 @@ impl Lost {
                 (corporation, newcomer(format!("Member {place}")).verified_minutes_ago(120).session())
             })
             .await;
-        stage.sim.settings(|settings| settings.latency_ms = 10);
+        stage.sim.settings(|settings| settings.latency_ms = 50);
         let road = FaultProxy::start(&stage.sim.url());
         Self { stage, crowd, road }
     }

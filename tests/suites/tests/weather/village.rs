@@ -9,7 +9,7 @@ use suites::{ALLIED, Stage, with_sso};
 
 /// How many live in it. Each kind of fate below has its share.
 pub(crate) const PEOPLE: usize = 240;
-/// Each batch, and so each checkpoint, is this small.
+/// Each batch is this small, and so is each checkpoint but where several are ready together.
 const BATCH: &str = "16";
 /// Every piece of data to and from the servers takes this long, so that no moment of a run is too short to be hit.
 const DISTANCE: Duration = Duration::from_millis(2);
