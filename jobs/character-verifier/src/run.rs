@@ -14,7 +14,7 @@ use runtime::cache::BoundedMap;
 use sessions::{EpochMillis, Sessions};
 use store::{
     shard::Part,
-    sweep::{Terms, oldest_unverified_seconds},
+    sweep::{Terms, active_characters, oldest_unverified_seconds},
 };
 use time::OffsetDateTime;
 use tracing::warn;
@@ -86,7 +86,7 @@ impl<'a> Run<'a> {
         self.ctx.note_counters(|delta| add_counts(&self.esi, delta));
     }
 
-    /// Gauges for the push: exposure, what is held.
+    /// Gauges for the push: exposure, who is checked, what is held and what waits.
     ///
     /// # Errors
     /// The database fails.
@@ -94,18 +94,23 @@ impl<'a> Run<'a> {
         // A shard knows nothing of the others' characters.
         let swept = self.swept.get() && self.terms.part.count == 1;
         let swept_to = if swept { self.terms.cutoff } else { OffsetDateTime::UNIX_EPOCH };
-        let (oldest, held) = self
+        let part = self.terms.part;
+        let (oldest, active, held, pending) = self
             .ctx
             .db
             .transaction("read gauges", async |db| {
                 Ok::<_, sqlx::Error>((
                     oldest_unverified_seconds(db, swept_to).await?,
-                    store::candidates::count_held(db, self.terms.part).await?,
+                    active_characters(db, part).await?,
+                    store::candidates::count_held(db, part).await?,
+                    store::invalidations::count(db, part).await?,
                 ))
             })
             .await?;
         self.ctx.gauge(&metric::OLDEST_UNVERIFIED, &[], oldest);
+        self.ctx.gauge(&metric::ACTIVE, &[], active);
         self.ctx.gauge(&metric::HELD, &[], held as f64);
+        self.ctx.gauge(&metric::PENDING, &[], pending as f64);
         Ok(())
     }
 }

@@ -139,6 +139,20 @@ pub static OLDEST_UNVERIFIED: Gauge = Gauge {
     labels: &[],
 };
 
+/// Who is checked.
+pub static ACTIVE: Gauge = Gauge {
+    name: "rollcall_verifier_active_characters",
+    help: "EVE characters of active accounts; from 100,000 up PostgreSQL's estimate of all EVE characters.",
+    labels: &[],
+};
+
+/// What waits to be carried out: nothing, unless Redis or a broken key stood in the way.
+pub static PENDING: Gauge = Gauge {
+    name: "rollcall_verifier_pending_invalidations",
+    help: "Decided invalidations that are not carried out yet.",
+    labels: &[],
+};
+
 pub(crate) static COUNTERS: &[&Counter] = &[
     &VERIFIED,
     &ORG_CHANGES,
@@ -150,4 +164,4 @@ pub(crate) static COUNTERS: &[&Counter] = &[
     &TOKEN_CHECKS,
     &CAPPED,
 ];
-pub(crate) static GAUGES: &[&Gauge] = &[&DURATION, &LAST_RUN, &HELD, &OLDEST_UNVERIFIED];
+pub(crate) static GAUGES: &[&Gauge] = &[&DURATION, &LAST_RUN, &HELD, &OLDEST_UNVERIFIED, &ACTIVE, &PENDING];

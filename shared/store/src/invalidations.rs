@@ -85,6 +85,20 @@ pub async fn record(db: &mut PgConnection, run_id: &str, pending: &[Pending]) ->
     .await
 }
 
+/// How many decided invalidations of this part wait.
+pub async fn count(db: &mut PgConnection, part: Part) -> Result<u64> {
+    let count = query_scalar!(
+        r#"/* invalidations::count */
+        SELECT count(*) AS "count!" FROM pending_invalidations
+        WHERE $1 = 1 OR abs(abs(uuid_hash_extended(account_id, 0) % $1) - $2) < 1"#,
+        part.count,
+        part.index,
+    )
+    .fetch_one(db)
+    .await?;
+    Ok(count.unsigned_abs())
+}
+
 /// The next page, by id and so oldest first, of decided invalidations of this part; a nil id is before the first.
 pub async fn pending(db: &mut PgConnection, part: Part, after: Uuid, limit: i64) -> Result<Vec<Pending>> {
     struct Row {

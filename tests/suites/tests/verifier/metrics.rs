@@ -201,3 +201,16 @@ async fn the_age_of_the_oldest_check_is_told_by_a_run_that_finds_nothing_due() {
     let oldest = stage.pushgateway.as_ref().unwrap().value("rollcall_verifier_oldest_unverified_seconds", &[]).unwrap();
     assert!((1800.0..1900.0).contains(&oldest), "{oldest}");
 }
+
+#[tokio::test]
+async fn an_id_esi_does_not_know_is_no_exposure_but_an_active_character() {
+    let stage = Stage::with_pushgateway().await;
+    stage.add(newcomer("known").verified_minutes_ago(60)).await;
+    let unknown = stage.community.add(newcomer("not at ESI").verified_minutes_ago(600)).await;
+    verify(&stage).await;
+    let value = |name| stage.pushgateway.as_ref().unwrap().value(name, &[]).unwrap();
+    let oldest = value("rollcall_verifier_oldest_unverified_seconds");
+    assert!(oldest < 60.0, "{oldest} s for {}", unknown.eve_id);
+    assert_eq!(value("rollcall_verifier_active_characters"), 2.0);
+    assert_eq!(value("rollcall_verifier_pending_invalidations"), 0.0);
+}
