@@ -197,10 +197,11 @@ impl Database {
     async fn begin(&self, limits: Limits) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         // Statements are prepared under names that are unique on our side only; a pooler may hand us a server
         // connection on which another client left the same names. The server must not wait for us either: a machine
-        // that is gone says no farewell, and its locks would keep every later run out.
+        // that is gone says no farewell, and its locks would keep every later run out. No parallel plans: a batch that
+        // reads some thousand rows in order is slower by the start of the workers, and they are other people's cores.
         let begin = format!(
             "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
-             SET LOCAL idle_in_transaction_session_timeout = {}",
+             SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL max_parallel_workers_per_gather = 0",
             limits.statement.as_millis(),
             limits.lock.as_millis(),
             limits.transaction.as_millis()
