@@ -1,9 +1,9 @@
 # Two commands are the whole set-up: make demo, make test.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long lint bench queries packages binaries
+.PHONY: help demo test test-long images lint bench queries packages binaries
 
-PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway build-essential util-linux
+PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
 export SQLX_OFFLINE := true
 
 help: ## Show this list
@@ -18,11 +18,15 @@ test: packages binaries ## All tests, against private real servers
 test-long: packages binaries ## The same, with the kill and race tests at full length
 	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
 
-lint: packages ## Formatting, clippy, licences and advisories, checked queries, shell scripts
+images: ## One image per binary as archives in target/images, by docker, buildah, or neither
+	tools/images
+
+lint: packages ## Formatting, clippy, licences and advisories, checked queries, manifests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	tools/deny
 	tools/queries --check
+	tools/lint-manifests
 
 bench: packages ## Rates beside the ceilings measured in the same run (release build)
 	cargo build --release --locked -p character-verifier -p migrate -p esi-simulator -p bench

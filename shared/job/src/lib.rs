@@ -38,6 +38,7 @@ pub use error::JobError;
 pub use life::{command, main, secrets_help};
 pub use options::{Common, Output, duration};
 pub use outcome::{Ending, Outcome, OutcomeName, Report};
+pub use run::SHUTDOWN;
 pub use setup::{RunInfo, Setup, Shard, Trigger};
 
 /// A scheduled job.

@@ -13,7 +13,7 @@ use tokio::{sync::Notify, time::Instant};
 use crate::{Context, Delta, Outcome, OutcomeName, Setup, setup::Settings};
 
 /// Longest time for one push; a Pushgateway that hangs may cost two of them at the end.
-const PATIENCE: Duration = Duration::from_secs(6);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
 /// For metrics without labels.
 const NONE: &[&str] = &[];
 

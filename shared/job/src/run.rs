@@ -17,7 +17,7 @@ use crate::{
     lease_guard::{self, Begin, Begun, OwnedSlot, Part},
     process::{REVISION, version},
     progress,
-    push::{Reporter, failed_push},
+    push::{self, Reporter, failed_push},
     schema,
     setup::Settings,
 };
@@ -27,6 +27,11 @@ use crate::{
 const FINISHING: Duration = Duration::from_secs(8);
 /// Longest time for writing the end of a run.
 const CLOSING: Duration = Duration::from_secs(10);
+
+/// Longest time from SIGTERM to the end of the process: the work's end, writing it down, and two pushes. The manifests'
+/// `terminationGracePeriodSeconds` must be longer.
+pub const SHUTDOWN: Duration =
+    FINISHING.saturating_add(CLOSING).saturating_add(push::PATIENCE).saturating_add(push::PATIENCE);
 
 /// Runs the job once. Everything that can go wrong is in the outcome.
 pub(crate) async fn run<J: Job>(

@@ -6,7 +6,7 @@
 //! | a database and a Redis index for one test | [`TestDb`] |
 //! | accounts, characters, tokens, sessions; reading back what became of them | [`Community`], [`newcomer`] |
 //! | a shipped binary as a process | [`Binary`] |
-//! | what was pushed | [`Pushgateway`] |
+//! | what was pushed, and what comes of it | [`Pushgateway`], [`Prometheus`], [`Alertmanager`] |
 //! | a dependency that fails in the middle of a run | [`FaultProxy`], or servers of one's own: [`Servers::start`] |
 //! | waiting for something | [`wait_until`] |
 //!
@@ -41,9 +41,10 @@ pub use crate::{
     proxy::{Fault, FaultProxy},
     servers::{
         Servers,
+        alertmanager::Alertmanager,
         pgbouncer::PgBouncer,
         postgres::{Durability, Postgres},
-        prometheus::Prometheus,
+        prometheus::{Alerting, Prometheus},
         pushgateway::Pushgateway,
         redis::Redis,
         servers,

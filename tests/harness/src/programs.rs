@@ -25,7 +25,8 @@ pub(crate) fn find(name: &str, package: &str) -> PathBuf {
     })
 }
 
-fn on_path(name: &str) -> Option<PathBuf> {
+/// A program by name, if it is installed.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 

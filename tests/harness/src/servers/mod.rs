@@ -1,5 +1,6 @@
 //! The servers.
 
+pub(crate) mod alertmanager;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;

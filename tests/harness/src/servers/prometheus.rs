@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf, process::Command, time::Duration
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::{
     daemon::Daemon,
@@ -21,23 +22,47 @@ pub struct Prometheus {
     process: Option<Daemon>,
 }
 
+/// Rules, and who is told of the alerts.
+#[derive(Debug, Clone, Copy)]
+pub struct Alerting<'a> {
+    /// Rule files.
+    pub rules: &'a [PathBuf],
+    /// `host:port` of an [`Alertmanager`](crate::Alertmanager).
+    pub alertmanager: &'a str,
+}
+
 impl Prometheus {
     /// Starts one that reads `targets` (`host:port`, for example [`Pushgateway::address`](crate::Pushgateway::address))
     /// every `interval` with `honor_labels`, as a Pushgateway is to be read.
     pub fn start(targets: &[&str], interval: Duration) -> Self {
+        Self::start_with(targets, interval, None)
+    }
+
+    /// [`Prometheus::start`], and rules are looked at as often as targets are read.
+    pub fn alerting(targets: &[&str], interval: Duration, alerting: Alerting) -> Self {
+        Self::start_with(targets, interval, Some(alerting))
+    }
+
+    fn start_with(targets: &[&str], interval: Duration, alerting: Option<Alerting>) -> Self {
         let folder = home().folder("prometheus");
         let port = Port::claim();
         let settings = folder.join("prometheus.yml");
         // JSON is YAML, and needs no care about quoting.
-        let text = serde_json::json!({
-            "global": { "scrape_interval": format!("{}ms", interval.as_millis()) },
+        let every = format!("{}ms", interval.as_millis());
+        let mut text = serde_json::json!({
+            "global": { "scrape_interval": every, "evaluation_interval": every },
             "scrape_configs": [{
                 "job_name": "pushgateway",
                 "honor_labels": true,
-                "scrape_timeout": format!("{}ms", interval.as_millis()),
+                "scrape_timeout": every,
                 "static_configs": [{ "targets": targets }],
             }],
         });
+        if let Some(Alerting { rules, alertmanager }) = alerting {
+            text["rule_files"] = serde_json::json!(rules);
+            text["alerting"] =
+                serde_json::json!({ "alertmanagers": [{ "static_configs": [{ "targets": [alertmanager] }] }] });
+        }
         std::fs::write(&settings, text.to_string()).expect("the folder is writable");
         let mut command = Command::new(programs::find("prometheus", "prometheus"));
         command
@@ -64,6 +89,26 @@ impl Prometheus {
             _ => panic!("{expression} gives neither a vector nor a scalar: {answer}"),
         }
     }
+
+    /// When the rule of this name was last looked at, in seconds since 1970: at 0 if it never was.
+    ///
+    /// # Panics
+    /// There is no such rule.
+    pub fn last_looked_at(&self, rule: &str) -> f64 {
+        let answer = http::get(self.port.number(), "/api/v1/rules").expect("Prometheus answers");
+        let answer: Value = serde_json::from_str(&answer).expect("Prometheus answers in JSON");
+        let groups = answer["data"]["groups"].as_array().expect("a list");
+        let mut rules = groups.iter().filter_map(|group| group["rules"].as_array()).flatten();
+        let found = rules.find(|one| one["name"] == rule).unwrap_or_else(|| panic!("Prometheus has no rule {rule}"));
+        assert_ne!(found["health"], "err", "the rule {rule} cannot be evaluated: {}", found["lastError"]);
+        found["lastEvaluation"].as_str().map_or(0.0, |text| if text.starts_with("0001") { 0.0 } else { seconds(text) })
+    }
+}
+
+/// Since 1970, in seconds.
+fn seconds(text: &str) -> f64 {
+    let time = OffsetDateTime::parse(text, &Rfc3339).expect("Prometheus tells times by RFC 3339");
+    time.unix_timestamp_nanos() as f64 / 1e9
 }
 
 fn sample(series: &Value) -> Sample {

@@ -211,6 +211,7 @@ async fn an_id_esi_does_not_know_is_no_exposure_but_an_active_character() {
     let value = |name| stage.pushgateway.as_ref().unwrap().value(name, &[]).unwrap();
     let oldest = value("rollcall_verifier_oldest_unverified_seconds");
     assert!(oldest < 60.0, "{oldest} s for {}", unknown.eve_id);
-    assert_eq!(value("rollcall_verifier_active_characters"), 2.0);
-    assert_eq!(value("rollcall_verifier_pending_invalidations"), 0.0);
+    let gateway = stage.pushgateway.as_ref().unwrap();
+    expect(gateway, "rollcall_verifier_active_characters", "", &[("", 2.0)]);
+    expect(gateway, "rollcall_verifier_pending_invalidations", "", &[("", 0.0)]);
 }

@@ -1,0 +1,10 @@
+//! The checks, a module for each kind of name.
+
+mod commands;
+mod endings;
+mod flows;
+mod generated;
+mod measured;
+mod rules;
+mod runbooks;
+mod variables;
