@@ -1,10 +1,12 @@
 # Two commands are the whole set-up: make demo, make test.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long images lint bench queries packages binaries
+.PHONY: help demo test test-long test-cluster images lint bench queries packages binaries
 
 PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
 export SQLX_OFFLINE := true
+# How test-cluster builds images: options of tools/images, such as --engine none.
+IMAGES ?=
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,6 +19,10 @@ test: packages binaries ## All tests, against private real servers
 
 test-long: packages binaries ## The same, with the kill and race tests at full length
 	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
+
+test-cluster: packages ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
+	tools/images $(IMAGES) character-verifier migrate
+	cargo test --locked -p cluster -- --ignored --test-threads=4
 
 images: ## One image per binary as archives in target/images, by docker, buildah, or neither
 	tools/images

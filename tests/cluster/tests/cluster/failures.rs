@@ -1,0 +1,53 @@
+//! Exit codes, as Kubernetes takes them.
+
+use cluster::Ground;
+use harness::{CORPORATION, STRANGERS, wait_until};
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_missing_secret_fails_the_job_at_once_with_78_and_names_the_variables() {
+    let ground = Ground::new("no-secret").await;
+    ground.people(1, CORPORATION).await;
+    ground.bash("kubectl -n rollcall delete secret character-verifier-secrets");
+    ground.start("manual-1");
+    ground.fails_at_once("manual-1", 78);
+    let log = ground.log("manual-1");
+    for name in ["DATABASE_URL", "REDIS_URL", "ENCRYPTION_KEY"] {
+        assert!(log.contains(name), "{name} is named:\n{log}");
+    }
+    assert_eq!(ground.due().await, 1);
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_safety_cap_fails_the_job_at_once_with_77_and_a_manual_run_approves() {
+    let ground = Ground::new("capped").await;
+    let leavers = ground.people(3, STRANGERS).await;
+    ground.start_with("manual-1", "MAX_INVALIDATIONS_PER_RUN=2");
+    ground.fails_at_once("manual-1", 77);
+    assert_eq!(ground.finished("manual-1")["outcome"], "capped");
+    assert_eq!(ground.alive(&leavers).await, 3);
+    assert_eq!(ground.pushed("rollcall_job_last_exit_code", &[]), Some(77.0), "the alert reads it");
+
+    ground.start_with("manual-2", "MAX_INVALIDATIONS_PER_RUN=2 APPROVE_MASS_INVALIDATION=true");
+    ground.complete("manual-2");
+    assert_eq!(ground.alive(&leavers).await, 0);
+    assert_eq!(ground.stage.community.audit().await.len(), 3);
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_schema_that_is_behind_ends_with_75_and_the_next_try_succeeds() {
+    let ground = Ground::new("retried").await;
+    ground.people(1, CORPORATION).await;
+    ground.execute("CREATE TABLE kept AS SELECT * FROM _sqlx_migrations").await;
+    let newest = "version = (SELECT max(version) FROM kept)";
+    ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
+    ground.execute(&format!("DELETE FROM _sqlx_migrations WHERE {newest}")).await;
+    ground.start("manual-1");
+    wait_until(super::LIMIT, "the first try has ended", async || ground.exit_codes("manual-1") == [75]).await;
+    ground.execute(&format!("INSERT INTO _sqlx_migrations SELECT * FROM kept WHERE {newest}")).await;
+    ground.complete("manual-1");
+    assert_eq!(ground.exit_codes("manual-1"), [75, 0]);
+    assert_eq!(ground.due().await, 0);
+}

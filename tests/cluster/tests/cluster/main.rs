@@ -1,0 +1,15 @@
+//! Rollcall on the cluster that `KUBECONFIG` names: `make test-cluster`. Every test is ignored without it.
+
+#![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
+
+mod failures;
+mod install;
+mod manual;
+mod schedule;
+mod shards;
+mod stops;
+
+use std::time::Duration;
+
+/// Far beyond anything that is waited for.
+const LIMIT: Duration = Duration::from_mins(1);

@@ -1,0 +1,33 @@
+//! A run split over an Indexed Job.
+
+use std::collections::BTreeSet;
+
+use cluster::Ground;
+use esi_simulator::Route;
+use harness::CORPORATION;
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn four_shards_cover_every_character_once_and_keep_one_limit_towards_esi() {
+    let ground = Ground::with("shards", &["sharding"]).await;
+    let crowd = ground.people(60, CORPORATION).await;
+    ground.stage.sim.settings(|settings| settings.record_ids = true);
+    ground.start_with("manual-1", "BATCH_SIZE=5");
+    ground.complete("manual-1");
+
+    let runs = ground.stage.community.runs().await;
+    let shards: BTreeSet<_> = runs.iter().map(|run| (run.shard_index, run.shard_count)).collect();
+    assert_eq!(shards, (0..4).map(|index| (index, 4)).collect());
+    assert_eq!((runs.len(), runs.iter().map(|run| run.scanned).sum::<i64>()), (4, 60));
+    let requests = ground.stage.sim.requests();
+    let asked = requests.iter().filter(|request| request.route == Route::Affiliation);
+    let asked: Vec<i64> = asked.flat_map(|request| request.ids.clone()).collect();
+    assert_eq!(asked.len(), 60, "nobody is asked about twice");
+    assert_eq!(asked.into_iter().collect::<BTreeSet<_>>(), (0..60).map(|place| crowd.eve_id(place)).collect());
+    assert_eq!(ground.due().await, 0);
+    // One question for all shards; other rules of ESI are held when the test ends.
+    assert_eq!(ground.stage.sim.counts().arrived(Route::Status), 1);
+    let verified = |shard| ground.pushed("battlescope_characters_verified_total", &[("status", "success"), shard]);
+    let sum: f64 = ["0", "1", "2", "3"].iter().filter_map(|shard| verified(("shard", *shard))).sum();
+    assert!((sum - 60.0).abs() < f64::EPSILON, "{sum}");
+}
