@@ -180,7 +180,18 @@ fn variables_that_a_document_names_exist() {
     let mut findings = Findings::default();
     let all = programs::programs();
     // Those of other programs, of the images and of the tools.
-    let others = ["CARGO_MANIFEST_DIR", "KEEP", "UPDATE_GOLDEN", "SUSPEND", "NAME", "NAME_FILE", "TOOK", "NOTE"];
+    let others = [
+        "CARGO_MANIFEST_DIR",
+        "KEEP",
+        "UPDATE_GOLDEN",
+        "SUSPEND",
+        "NAME",
+        "NAME_FILE",
+        "TOOK",
+        "NOTE",
+        "ROLLCALL_HOST_ADDRESS",
+        "ROLLCALL_LOAD_IMAGE",
+    ];
     for path in files::documents() {
         // What a design decision says need not be a setting.
         if Path::new(&path).file_name().is_some_and(|name| name == "DECISIONS.md" || name == "ARCHITECTURE.md") {

@@ -153,10 +153,12 @@ async fn calls_told_with_a_commit_whose_answer_is_lost_are_counted_once() {
     sqlx::query(AT_THE_COMMIT).execute(&mut *gate).await.unwrap();
     let run = stage.verifier().env("DATABASE_URL", database.url()).start();
     a_commit_waits(&cast).await;
-    database.set(Fault::CutAfter(0));
+    // The answer is held back until the connection is cut, however late it comes.
+    database.set(Fault::Hang);
     gate.rollback().await.unwrap();
     let stamped = async || stage.community.eve(cast.member(Who::Leaver).eve_id).await.last_attempted_at.is_some();
     wait_until(SOON, "the commit is done", stamped).await;
+    database.cut();
     database.set(Fault::Pass);
     let cut = run.wait(SOON).await.expect_code(75);
     let counters = stage.community.counters("character-verifier").await;
