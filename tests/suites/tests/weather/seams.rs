@@ -159,6 +159,12 @@ async fn calls_told_with_a_commit_whose_answer_is_lost_are_counted_once() {
     let stamped = async || stage.community.eve(cast.member(Who::Leaver).eve_id).await.last_attempted_at.is_some();
     wait_until(SOON, "the commit is done", stamped).await;
     database.cut();
+    let gone = "-- weather::seams\nSELECT NOT EXISTS (SELECT FROM pg_stat_activity
+        WHERE datname = current_database() AND application_name = 'character-verifier')";
+    wait_until(SOON, "its connections are cut", async || {
+        sqlx::query_scalar(gone).fetch_one(stage.db.pool()).await.unwrap()
+    })
+    .await;
     database.set(Fault::Pass);
     let cut = run.wait(SOON).await.expect_code(75);
     let counters = stage.community.counters("character-verifier").await;
