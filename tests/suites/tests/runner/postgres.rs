@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::{Binary, Fault, FaultProxy, servers};
+use harness::{Binary, Fault, FaultProxy, Running, servers};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use suites::{Stage, outcome};
 
@@ -12,6 +12,26 @@ use crate::support::{
 
 /// Far below MAX_RUNTIME: the time-outs of connections and transactions decide.
 const BOUNDED: Duration = Duration::from_secs(35);
+
+/// A run in its middle, with a road to PostgreSQL that can be broken.
+struct Midway {
+    stage: Stage,
+    esi: FaultProxy,
+    database: FaultProxy,
+    running: Running,
+}
+
+/// So many people, of whom at least so many are written.
+async fn midway(crowd: usize, done: i64) -> Midway {
+    let stage = Stage::new().await;
+    people(&stage, crowd).await;
+    let esi = before_esi(&stage);
+    stage.sim.settings(|settings| settings.latency_ms = 20);
+    let database = FaultProxy::start(stage.db.url());
+    let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
+    written(&stage, done).await;
+    Midway { stage, esi, database, running }
+}
 
 #[tokio::test]
 async fn postgresql_away_is_75_at_once() {
@@ -35,13 +55,7 @@ async fn postgresql_hung_at_the_start_is_75_in_bounded_time() {
 
 #[tokio::test]
 async fn postgresql_hung_in_mid_run_is_75_in_bounded_time_and_the_next_run_closes_it() {
-    let stage = Stage::new().await;
-    people(&stage, 20).await;
-    let esi = before_esi(&stage);
-    stage.sim.settings(|settings| settings.latency_ms = 20);
-    let database = FaultProxy::start(stage.db.url());
-    let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    written(&stage, 3).await;
+    let Midway { stage, esi: _road, database, running } = midway(20, 3).await;
     database.set(Fault::Hang);
     let finished = running.wait(Duration::from_secs(50)).await.expect_code(75);
     assert_eq!(ended(&finished), "failed");
@@ -56,13 +70,7 @@ async fn postgresql_hung_in_mid_run_is_75_in_bounded_time_and_the_next_run_close
 
 #[tokio::test]
 async fn connections_cut_while_idle_are_repaired_and_the_run_goes_on() {
-    let stage = Stage::new().await;
-    people(&stage, 20).await;
-    let esi = before_esi(&stage);
-    stage.sim.settings(|settings| settings.latency_ms = 20);
-    let database = FaultProxy::start(stage.db.url());
-    let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    written(&stage, 3).await;
+    let Midway { stage, esi, database, running } = midway(20, 3).await;
     // Several connections are open, and no statement is in hand.
     hold(&stage, &esi).await;
     database.cut();
@@ -73,13 +81,7 @@ async fn connections_cut_while_idle_are_repaired_and_the_run_goes_on() {
 
 #[tokio::test]
 async fn postgresql_gone_in_mid_run_is_75_and_the_next_run_completes() {
-    let stage = Stage::new().await;
-    people(&stage, 20).await;
-    let esi = before_esi(&stage);
-    stage.sim.settings(|settings| settings.latency_ms = 20);
-    let database = FaultProxy::start(stage.db.url());
-    let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    written(&stage, 3).await;
+    let Midway { stage, esi: _road, database, running } = midway(20, 3).await;
     database.set(Fault::Refuse);
     database.cut();
     let finished = end(running).await.expect_code(75);
@@ -92,13 +94,7 @@ async fn postgresql_gone_in_mid_run_is_75_and_the_next_run_completes() {
 
 #[tokio::test]
 async fn a_commit_whose_answer_is_lost_is_counted_once() {
-    let stage = Stage::new().await;
-    people(&stage, 10).await;
-    let esi = before_esi(&stage);
-    stage.sim.settings(|settings| settings.latency_ms = 20);
-    let database = FaultProxy::start(stage.db.url());
-    let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    written(&stage, 2).await;
+    let Midway { stage, esi: _road, database, running } = midway(10, 2).await;
     database.set(Fault::CutAfter(0));
     let finished = end(running).await.expect_code(75);
     database.set(Fault::Pass);

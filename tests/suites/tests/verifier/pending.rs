@@ -5,26 +5,9 @@ use serde_json::json;
 use suites::Stage;
 use uuid::Uuid;
 
-use crate::support::{ended, verify};
+use crate::support::{decide, ended, verify};
 
 const ID: Uuid = Uuid::from_u128(0x0193_0000_0000_7000_8000_0000_0000_00ff);
-
-/// A decided invalidation of this member, as a run leaves it that is killed right after deciding.
-async fn decide(stage: &Stage, member: &Member) {
-    let sql = "-- verifier::pending::decide
-        INSERT INTO pending_invalidations (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule,
-            corporation_id, alliance_id, observed_at, decided_by)
-        VALUES ($1, $2, $3, $4, $5, 'acting', 'disallowed', 'not_a_member', 98666001, NULL, now(), 'a run that died')";
-    sqlx::query(sql)
-        .bind(ID)
-        .bind(member.eve_id)
-        .bind(member.character_id)
-        .bind(member.account_id)
-        .bind(member.brand_id)
-        .execute(stage.db.pool())
-        .await
-        .expect("the row fits");
-}
 
 /// The session was taken already, and the receipt says so.
 async fn take(stage: &Stage, member: &Member) -> String {
@@ -49,7 +32,7 @@ async fn take(stage: &Stage, member: &Member) -> String {
 async fn a_decision_not_carried_out_is_carried_out_first_though_nothing_is_due() {
     let stage = Stage::new().await;
     let member = stage.add(newcomer("Alice").verified_minutes_ago(1).session()).await;
-    decide(&stage, &member).await;
+    decide(&stage, ID, &member).await;
     let run = verify(&stage).await;
     assert_eq!(ended(&run), "done");
     assert!(!stage.community.has_session(member.session_token()).await);
@@ -67,7 +50,7 @@ async fn a_decision_not_carried_out_is_carried_out_first_though_nothing_is_due()
 async fn a_session_that_was_taken_and_not_told_is_told_from_its_receipt_once() {
     let stage = Stage::new().await;
     let member = stage.add(newcomer("Alice").verified_minutes_ago(1).session()).await;
-    decide(&stage, &member).await;
+    decide(&stage, ID, &member).await;
     let hash = take(&stage, &member).await;
     // Somebody logged in again meanwhile: that session is none of this decision's.
     let younger = harness::SessionSpec { approved_minutes_ago: 0, ..harness::SessionSpec::default() };
@@ -91,7 +74,7 @@ async fn it_is_completed_though_esi_is_down() {
     let stage = Stage::new().await;
     stage.sim.settings(|settings| settings.vip = true);
     let member = stage.add(newcomer("Alice").verified_minutes_ago(60).session()).await;
-    decide(&stage, &member).await;
+    decide(&stage, ID, &member).await;
     assert_eq!(ended(&verify(&stage).await), "upstream_down");
     assert!(!stage.community.has_session(member.session_token()).await);
     assert_eq!(stage.community.audit().await.len(), 1);
@@ -101,7 +84,7 @@ async fn it_is_completed_though_esi_is_down() {
 async fn a_decision_that_hits_no_session_any_more_is_cleared_without_a_trace() {
     let stage = Stage::new().await;
     let member = stage.add(newcomer("Alice").verified_minutes_ago(1)).await;
-    decide(&stage, &member).await;
+    decide(&stage, ID, &member).await;
     verify(&stage).await;
     assert_eq!(stage.community.pending().await, []);
     assert_eq!(stage.community.audit().await, []);

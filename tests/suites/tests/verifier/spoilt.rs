@@ -4,29 +4,13 @@ use harness::{CORPORATION, Member, STRANGERS, newcomer};
 use suites::{Stage, outcome};
 use uuid::Uuid;
 
-use crate::support::{ended, lines, verify};
+use crate::support::{decide, ended, lines, verify};
 
 /// Puts a list where another type belongs.
 async fn spoil(stage: &Stage, member: &Member, name: &str) -> String {
     let key = format!("sess:{{{}}}:{name}", member.account_id);
     redis::pipe().del(&key).rpush(&key, "junk").exec_async(&mut stage.db.redis()).await.expect("Redis answers");
     key
-}
-
-async fn decide(stage: &Stage, id: u128, member: &Member) {
-    let sql = "-- verifier::spoilt::decide
-        INSERT INTO pending_invalidations (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule,
-            corporation_id, alliance_id, observed_at, decided_by)
-        VALUES ($1, $2, $3, $4, $5, 'acting', 'disallowed', 'not_a_member', 98666001, NULL, now(), 'a run that died')";
-    sqlx::query(sql)
-        .bind(Uuid::from_u128(id))
-        .bind(member.eve_id)
-        .bind(member.character_id)
-        .bind(member.account_id)
-        .bind(member.brand_id)
-        .execute(stage.db.pool())
-        .await
-        .expect("the row fits");
 }
 
 #[tokio::test]
@@ -37,8 +21,8 @@ async fn a_decision_that_broken_keys_block_waits_alone_and_is_carried_out_when_t
     // Another one is found by the run itself, which looks at what is decided again then.
     let leaver = stage.add_in(STRANGERS, newcomer("Carol").verified_minutes_ago(60).session()).await;
     stage.crowd(10, |place| (CORPORATION, newcomer(format!("m{place}")).verified_minutes_ago(60).session())).await;
-    decide(&stage, 1, &spoilt).await;
-    decide(&stage, 2, &other).await;
+    decide(&stage, Uuid::from_u128(1), &spoilt).await;
+    decide(&stage, Uuid::from_u128(2), &other).await;
     let key = spoil(&stage, &spoilt, "index").await;
 
     let run = verify(&stage).await;

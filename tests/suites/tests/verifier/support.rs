@@ -104,3 +104,20 @@ pub(crate) async fn waits_for_a_lock(stage: &Stage, statement: &str, known: Opti
     .await;
     pid.expect("it was waited for")
 }
+
+/// A decided invalidation of this member, as a run leaves it that is killed right after deciding.
+pub(crate) async fn decide(stage: &Stage, id: Uuid, member: &Member) {
+    let sql = "-- verifier::support::decide
+        INSERT INTO pending_invalidations (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule,
+            corporation_id, alliance_id, observed_at, decided_by)
+        VALUES ($1, $2, $3, $4, $5, 'acting', 'disallowed', 'not_a_member', 98666001, NULL, now(), 'a run that died')";
+    sqlx::query(sql)
+        .bind(id)
+        .bind(member.eve_id)
+        .bind(member.character_id)
+        .bind(member.account_id)
+        .bind(member.brand_id)
+        .execute(stage.db.pool())
+        .await
+        .expect("the row fits");
+}
