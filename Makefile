@@ -1,7 +1,7 @@
 # Two commands are the whole set-up: make demo, make test.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-cluster images lint bench queries packages binaries
+.PHONY: help demo test test-long test-cluster images lint bench panels queries packages binaries
 
 PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
 export SQLX_OFFLINE := true
@@ -37,6 +37,9 @@ lint: packages ## Formatting, clippy, licences and advisories, checked queries, 
 bench: packages ## Rates beside the ceilings measured in the same run (release build)
 	cargo build --release --locked -p character-verifier -p migrate -p esi-simulator -p bench
 	cargo run --release --quiet -p bench
+
+panels: packages binaries ## Draw docs/panels anew, from real runs and a real Prometheus
+	ROLLCALL_PANELS=1 cargo test --locked -p operations every_panel_has_data
 
 queries: packages ## Renew .sqlx, the data by which queries are checked without a database
 	tools/queries

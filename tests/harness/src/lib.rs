@@ -44,7 +44,7 @@ pub use crate::{
         alertmanager::Alertmanager,
         pgbouncer::PgBouncer,
         postgres::{Durability, Postgres},
-        prometheus::{Alerting, Prometheus},
+        prometheus::{Alerting, Prometheus, Series},
         pushgateway::Pushgateway,
         redis::Redis,
         servers,

@@ -15,10 +15,12 @@
 //! | [`checks::flows`] | the table of network flows to the policies |
 //! | [`checks::generated`] | generated files to what they are generated from |
 //! | [`alerting`] | alerts to real servers and real runs |
+//! | [`panels`] | panels to real servers and real runs, and their pictures to the dashboards |
 //!
 //! A new job is entered in [`read::programs`]; the checks then ask for the rest.
 
 mod alerting;
 mod checks;
 mod findings;
+mod panels;
 mod read;

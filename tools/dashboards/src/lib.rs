@@ -9,6 +9,7 @@
 //! the screen.
 
 mod grafana;
+mod picture;
 
 use std::{
     fs,
@@ -18,6 +19,7 @@ use std::{
 use serde::Deserialize;
 
 pub use grafana::grafana;
+pub use picture::{Line, picture};
 
 /// Most panels beside each other; more cannot be read.
 const WIDEST: usize = 6;

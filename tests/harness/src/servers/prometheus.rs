@@ -31,6 +31,15 @@ pub struct Alerting<'a> {
     pub alertmanager: &'a str,
 }
 
+/// A series over time.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// Seconds since 1970, and the value; not a number where a share is one of nothing.
+    pub points: Vec<(f64, f64)>,
+}
+
 impl Prometheus {
     /// Starts one that reads `targets` (`host:port`, for example [`Pushgateway::address`](crate::Pushgateway::address))
     /// every `interval` with `honor_labels`, as a Pushgateway is to be read.
@@ -90,6 +99,26 @@ impl Prometheus {
         }
     }
 
+    /// What `expression` gives from `start` to `end`, both in seconds since 1970, each `step` seconds: of each series its
+    /// labels, and times with values.
+    pub fn range(&self, expression: &str, start: f64, end: f64, step: f64) -> Vec<Series> {
+        let expression = http::percent_encoded(expression);
+        let path = format!("/api/v1/query_range?query={expression}&start={start}&end={end}&step={step}");
+        let answer = http::get(self.port.number(), &path).expect("Prometheus answers");
+        let answer: Value = serde_json::from_str(&answer).expect("Prometheus answers in JSON");
+        let all = answer["data"]["result"].as_array().expect("a range gives a list").iter();
+        all.map(|series| Series {
+            labels: labels(series),
+            points: series["values"]
+                .as_array()
+                .expect("a list of values")
+                .iter()
+                .map(|pair| (pair[0].as_f64().expect("a time"), number(pair)))
+                .collect(),
+        })
+        .collect()
+    }
+
     /// When the rule of this name was last looked at, in seconds since 1970: at 0 if it never was.
     ///
     /// # Panics
@@ -111,10 +140,13 @@ fn seconds(text: &str) -> f64 {
     time.unix_timestamp_nanos() as f64 / 1e9
 }
 
-fn sample(series: &Value) -> Sample {
+fn labels(series: &Value) -> BTreeMap<String, String> {
     let labels = series["metric"].as_object().expect("labels");
-    let mut labels: BTreeMap<String, String> =
-        labels.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect();
+    labels.iter().map(|(name, value)| (name.clone(), value.as_str().unwrap_or_default().to_owned())).collect()
+}
+
+fn sample(series: &Value) -> Sample {
+    let mut labels = labels(series);
     Sample { name: labels.remove("__name__").unwrap_or_default(), labels, value: number(&series["value"]) }
 }
 

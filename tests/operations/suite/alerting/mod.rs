@@ -15,7 +15,10 @@ mod stories;
 
 use std::{sync::Arc, time::Duration};
 
-use self::{place::Place, stack::Stack};
+pub(crate) use self::{
+    place::{Place, Town},
+    stack::Stack,
+};
 use crate::{findings::Findings, read::alerts};
 
 /// The job whose runs are told of.

@@ -23,11 +23,11 @@ const INTERVAL: Duration = Duration::from_millis(250);
 
 /// An alert as the webhook was told of it.
 #[derive(Debug, Clone)]
-pub(super) struct Word {
-    pub(super) alert: String,
-    pub(super) namespace: String,
-    pub(super) severity: String,
-    pub(super) is_firing: bool,
+pub(crate) struct Word {
+    pub(crate) alert: String,
+    pub(crate) namespace: String,
+    pub(crate) severity: String,
+    pub(crate) is_firing: bool,
 }
 
 type Told = Arc<Mutex<Vec<Word>>>;
@@ -44,9 +44,9 @@ struct Objects {
 type Cluster = Arc<Mutex<Objects>>;
 
 /// Pushgateway, Prometheus with the shortened rules, Alertmanager, webhook, and a cluster's objects.
-pub(super) struct Stack {
-    pub(super) pushgateway: Pushgateway,
-    pub(super) prometheus: Prometheus,
+pub(crate) struct Stack {
+    pub(crate) pushgateway: Pushgateway,
+    pub(crate) prometheus: Prometheus,
     told: Told,
     cluster: Cluster,
     _alertmanager: Alertmanager,
@@ -54,7 +54,7 @@ pub(super) struct Stack {
 }
 
 impl Stack {
-    pub(super) async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let (told, cluster) = (Told::default(), Cluster::default());
         let webhook = serve(Router::new().route("/", post(tell)).with_state(told.clone())).await;
         let exporter = serve(Router::new().route("/metrics", get(show)).with_state(cluster.clone())).await;
@@ -69,12 +69,12 @@ impl Stack {
     }
 
     /// There is a CronJob in this namespace.
-    pub(super) fn schedule(&self, namespace: &str, suspended: bool) {
+    pub(crate) fn schedule(&self, namespace: &str, suspended: bool) {
         self.cluster().cronjobs.insert(namespace.to_owned(), suspended);
     }
 
     /// There is a migration Job in this namespace, and it has ended.
-    pub(super) fn migrated(&self, namespace: &str, failed: bool) {
+    pub(crate) fn migrated(&self, namespace: &str, failed: bool) {
         self.cluster().migrations.insert(namespace.to_owned(), failed);
     }
 
@@ -83,18 +83,18 @@ impl Stack {
     }
 
     /// Waits until Prometheus finds something by this expression.
-    pub(super) async fn holds(&self, expression: &str, what: &str) {
+    pub(crate) async fn holds(&self, expression: &str, what: &str) {
         wait_until(PATIENCE, what, async || !self.prometheus.query(expression).is_empty()).await;
     }
 
     /// All that the webhook was told of an alert in a namespace.
-    pub(super) fn words(&self, alert: &str, namespace: &str) -> Vec<Word> {
+    pub(crate) fn words(&self, alert: &str, namespace: &str) -> Vec<Word> {
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.iter().filter(|word| word.alert == alert && word.namespace == namespace).cloned().collect()
     }
 
     /// Waits until targets were read, and the rule was looked at after that.
-    pub(super) async fn comes_round(&self, rule: &str) {
+    pub(crate) async fn comes_round(&self, rule: &str) {
         let now = || self.prometheus.query("time()")[0].value;
         let scraped = format!("min(timestamp(up)) > {}", now());
         self.holds(&scraped, "all targets are read once more").await;

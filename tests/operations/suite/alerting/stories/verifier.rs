@@ -92,30 +92,13 @@ pub(super) async fn exposure(town: Town) {
 pub(super) async fn invalidations_pending(town: Town) {
     let people = town.people(2).await;
     town.a_good_run().await;
-    // Another program has broken the key by which the account's sessions are found.
-    let (token, account) = (people.session_token(0), people.account_id(0));
-    let key = format!("sess:{{{account}}}:index");
-    let mut redis = town.stage.db.redis();
-    redis::pipe().del(&key).rpush(&key, "junk").exec_async(&mut redis).await.expect("Redis answers");
-    // A run that died between deciding and acting.
-    let sql = "-- alerting::invalidations_pending
-        INSERT INTO pending_invalidations (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule,
-            corporation_id, observed_at, decided_by)
-        SELECT gen_random_uuid(), $1, $2, $3, $4, 'acting', 'disallowed', 'not_a_member', $5, now(), 'a run that died'";
-    sqlx::query(sql)
-        .bind(people.eve_id(0))
-        .bind(people.character_id(0))
-        .bind(account)
-        .bind(town.stage.community.brand_id())
-        .bind(STRANGERS)
-        .execute(town.stage.db.pool())
-        .await
-        .expect("the row fits");
+    let token = people.session_token(0);
+    let key = town.decide_in_vain(&people, 0).await;
     town.later(&town.verifier(), 0, "done").await;
     town.place.fires().await;
 
     let hash = session_key(&token).rsplit(':').next().expect("a key has parts").to_owned();
-    redis::pipe().del(&key).zadd(&key, hash, 1).exec_async(&mut redis).await.expect("Redis answers");
+    redis::pipe().del(&key).zadd(&key, hash, 1).exec_async(&mut town.stage.db.redis()).await.expect("Redis answers");
     town.later(&town.verifier(), 0, "done").await;
     town.place.is_over().await;
     assert!(!town.stage.community.has_session(&token).await, "the decision is carried out");
