@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`checks::measured`] | metrics and labels of rules, panels, runbooks and documents to the metrics' catalogue |
 //! | [`checks::rules`] | rule files to `promtool`, each alert to a test of it firing and one of it quiet |
+//! | [`checks::coverage`] | jobs to the alerts that each must have, metrics to a rule or panel |
 //! | [`checks::runbooks`] | alerts to runbooks and back |
 //! | [`checks::commands`] | `kubectl` commands in runbooks and documents to the objects of the overlays |
 //! | [`checks::variables`] | variables in manifests, and docs/CONFIGURATION.md, to the binaries' options |

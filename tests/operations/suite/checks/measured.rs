@@ -59,12 +59,13 @@ fn known() -> BTreeMap<String, Known> {
 }
 
 /// An expression, and where it stands.
-struct Placed {
-    place: String,
-    expression: String,
+pub(super) struct Placed {
+    pub(super) place: String,
+    pub(super) expression: String,
 }
 
-fn expressions() -> Vec<Placed> {
+/// All expressions of rules, panels and documents.
+pub(super) fn expressions() -> Vec<Placed> {
     let mut all: Vec<Placed> = alerts::rules()
         .into_iter()
         .map(|(path, rule)| Placed { place: format!("{path}: {}", rule.name()), expression: rule.expr })

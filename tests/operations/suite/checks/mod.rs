@@ -1,6 +1,7 @@
 //! The checks, a module for each kind of name.
 
 mod commands;
+mod coverage;
 mod endings;
 mod flows;
 mod generated;
