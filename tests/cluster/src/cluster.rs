@@ -6,7 +6,7 @@ use std::{
     sync::OnceLock,
 };
 
-use crate::commands::{feed, kubectl, try_bash};
+use crate::commands::{bash, kubectl, try_bash};
 
 /// On every namespace of these tests.
 pub(crate) const MARK: &str = "rollcall-cluster-test";
@@ -16,6 +16,8 @@ pub(crate) const MARK: &str = "rollcall-cluster-test";
 pub struct Cluster {
     /// This machine, as pods reach it.
     pub host: IpAddr,
+    /// Whether the node's processes are among this machine's.
+    pub node_is_here: bool,
 }
 
 impl Cluster {
@@ -32,10 +34,17 @@ impl Cluster {
             );
             kubectl("version --request-timeout=10s", "");
             kubectl(&format!("delete namespace -l {MARK} --wait=true --timeout=3m"), "");
+            // A test that was aborted while it drained a node could not undo it.
+            bash(&format!(
+                "for node in $(kubectl get nodes -l {MARK} -o name); do
+                   kubectl uncordon \"$node\"; kubectl label \"$node\" {MARK}-
+                 done"
+            ));
             for name in ["migrate", "character-verifier"] {
                 load(&repository().join(format!("target/images/{name}.tar")));
             }
-            Self { host: host() }
+            let host = host();
+            Self { host, node_is_here: node_address().parse() == Ok(host) }
         })
     }
 }
@@ -58,9 +67,12 @@ fn load(archive: &Path) {
 }
 
 fn host() -> IpAddr {
-    let address = std::env::var("ROLLCALL_HOST_ADDRESS").ok().filter(|value| !value.is_empty()).unwrap_or_else(|| {
-        let path = r#"{.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
-        feed(&format!("kubectl get nodes -o jsonpath='{path}'"), "").out
-    });
-    address.trim().parse().unwrap_or_else(|error| panic!("{address:?} is no address of this machine: {error}"))
+    let address = std::env::var("ROLLCALL_HOST_ADDRESS").ok().filter(|value| !value.is_empty());
+    let address = address.unwrap_or_else(node_address);
+    address.parse().unwrap_or_else(|error| panic!("{address:?} is no address of this machine: {error}"))
+}
+
+fn node_address() -> String {
+    let path = r#"{.items[0].status.addresses[?(@.type=="InternalIP")].address}"#;
+    bash(&format!("kubectl get nodes -o jsonpath='{path}'")).trim().to_owned()
 }

@@ -14,6 +14,19 @@ use crate::{
     overlay::Overlay,
 };
 
+/// Addresses of the servers' doors.
+#[derive(Debug, Clone, Copy)]
+pub struct Outside {
+    /// PostgreSQL.
+    pub postgres: SocketAddr,
+    /// Redis.
+    pub redis: SocketAddr,
+    /// Pushgateway.
+    pub pushgateway: SocketAddr,
+    /// ESI and SSO.
+    pub esi: SocketAddr,
+}
+
 /// The namespace goes when this is dropped; after a failure, what was in it is told first.
 pub struct Ground {
     /// Database, Redis, Pushgateway and ESI.
@@ -24,6 +37,8 @@ pub struct Ground {
     pub overlay: Overlay,
     /// Name of the namespace.
     pub namespace: String,
+    /// Where pods and this machine alike reach the servers.
+    pub outside: Outside,
     _doors: Doors,
 }
 
@@ -42,16 +57,36 @@ impl Ground {
         ground
     }
 
+    /// A second installation on the same cluster, with everything of its own but for the Pushgateway.
+    pub async fn beside(case: &str, other: &Self) -> Self {
+        Cluster::get();
+        let ground = Self::on(Stage::new().await, &other.pushgateway().address(), case, &[]);
+        ground.apply();
+        ground
+    }
+
     /// With namespace and Secrets, and nothing applied.
     pub async fn prepared(case: &str, components: &[&str]) -> Self {
-        let host = Cluster::get().host;
+        // Before the servers: it removes what an aborted run has left.
+        Cluster::get();
         let stage = Stage::with_pushgateway().await;
+        let pushgateway = stage.pushgateway.as_ref().expect("the stage has one").address();
+        Self::on(stage, &pushgateway, case, components)
+    }
+
+    fn on(stage: Stage, pushgateway: &str, case: &str, components: &[&str]) -> Self {
+        let host = Cluster::get().host;
         let esi = FaultProxy::start(&stage.sim.url());
         let doors = Doors::on(host);
         let (postgres, redis) = (loopback(stage.db.url()), loopback(stage.db.redis_url()));
-        let pushgateway = stage.pushgateway.as_ref().expect("the stage has one").address();
-        let (pushgateway, simulator) = (loopback(&pushgateway), loopback(&esi.address()));
+        let (pushgateway, simulator) = (loopback(pushgateway), loopback(&esi.address()));
 
+        let outside = Outside {
+            postgres: SocketAddr::new(host, doors.open(postgres)),
+            redis: SocketAddr::new(host, doors.open(redis)),
+            pushgateway: SocketAddr::new(host, doors.open(pushgateway)),
+            esi: SocketAddr::new(host, doors.open(simulator)),
+        };
         let namespace = format!("rollcall-test-{case}");
         let overlay = Overlay::of("test", &namespace, components);
         overlay.write(
@@ -60,23 +95,22 @@ impl Ground {
                 "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: test-servers\n  \
                  annotations: {{config.kubernetes.io/local-config: \"true\"}}\n\
                  data:\n  address: {host}\n  postgres: \"{}\"\n  redis: \"{}\"\n  pushgateway: \"{}\"\n  esi: \"{}\"\n",
-                doors.open(postgres),
-                doors.open(redis),
-                doors.open(pushgateway),
-                doors.open(simulator),
+                outside.postgres.port(),
+                outside.redis.port(),
+                outside.pushgateway.port(),
+                outside.esi.port(),
             ),
         );
-        let ground = Self { stage, esi, overlay, namespace, _doors: doors };
+        let ground = Self { stage, esi, overlay, namespace, outside, _doors: doors };
         ground.overlay.make_namespace();
         ground.make_secrets();
         ground
     }
 
+    /// Names and usual ports inside the cluster, which the overlay's Services lead to.
     fn make_secrets(&self) {
-        // Names and usual ports inside the cluster, which the overlay's Services lead to.
-        let inside = |url: &str, name: &str| url.replace(&loopback(url).to_string(), name);
-        let database = inside(self.stage.db.url(), "postgres:5432");
-        let redis = inside(self.stage.db.redis_url(), "redis:6379");
+        let database = at(self.stage.db.url(), "postgres:5432");
+        let redis = at(self.stage.db.redis_url(), "redis:6379");
         self.bash(&format!(
             "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='{database}'
              kubectl -n rollcall create secret generic character-verifier-secrets \
@@ -178,6 +212,11 @@ impl Drop for Ground {
         // The servers outside go now; a pod that still runs ends without them.
         self.try_bash(&format!("kubectl delete namespace {} --wait=false", self.namespace));
     }
+}
+
+/// A URL of a server on the loopback interface, with another address in it.
+pub(crate) fn at(url: &str, address: &str) -> String {
+    url.replace(&loopback(url).to_string(), address)
 }
 
 /// The address in a URL of a server on the loopback interface.

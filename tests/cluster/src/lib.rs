@@ -15,19 +15,23 @@
 
 #![expect(clippy::missing_panics_doc, reason = "helpers of tests report every failure by panicking")]
 
+mod alerts;
 mod cluster;
 mod commands;
 mod container;
 mod doors;
 mod ground;
 mod jobs;
+mod node;
 mod overlay;
 
 pub use crate::{
+    alerts::Alerts,
     cluster::Cluster,
     commands::{Answer, bash, kubectl, try_bash},
-    container::{kill, say},
-    ground::Ground,
+    container::{kill, processes, say},
+    ground::{Ground, Outside},
     jobs::{Ended, VERIFIER},
+    node::Drained,
     overlay::Overlay,
 };

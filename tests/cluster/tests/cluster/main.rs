@@ -5,9 +5,11 @@
 mod failures;
 mod install;
 mod manual;
+mod quota;
 mod schedule;
 mod shards;
 mod stops;
+mod weather;
 
 use std::time::Duration;
 

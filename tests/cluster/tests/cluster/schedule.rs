@@ -1,7 +1,9 @@
 //! The schedule: it fires by itself, and it can be suspended.
 
-use cluster::{Ground, VERIFIER};
-use harness::{CORPORATION, STRANGERS};
+use std::time::Duration;
+
+use cluster::{Ground, VERIFIER, bash};
+use harness::{CORPORATION, STRANGERS, wait_until};
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
@@ -57,6 +59,41 @@ async fn a_suspended_cronjob_does_not_fire_takes_manual_runs_and_fires_once_it_i
     ground.suspend(true);
     ground.complete(&job_of(&ground, VERIFIER));
     assert_eq!(ground.ledger().await[2].0, "schedule");
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_cronjob_suspended_for_two_days_of_missed_minutes_fires_once_when_resumed() {
+    let ground = Ground::new("missed").await;
+    ground.people(1, CORPORATION).await;
+    ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
+    // What the controller counts from: as if the last run had been two days and 2880 slots ago.
+    let before = bash("date -u -d '2 days ago' +%Y-%m-%dT%H:%M:00Z");
+    let status = format!("{{\"status\": {{\"lastScheduleTime\": \"{}\"}}}}", before.trim());
+    ground
+        .bash(&format!("kubectl -n rollcall patch cronjob {VERIFIER} --subresource=status --type=merge -p '{status}'"));
+    let minute = || bash("date +%s").trim().parse::<i64>().unwrap() / 60;
+    let resumed = minute();
+    ground.suspend(false);
+    let latest = format!("{VERIFIER}-{resumed}");
+    wait_until(Duration::from_secs(90), "a run of the schedule has ended", async || {
+        ground.ledger().await.iter().any(|(trigger, outcome)| trigger == "schedule" && outcome != "-")
+    })
+    .await;
+    ground.suspend(true);
+    // At the turn of a minute the next slot may have come meanwhile; none of those that were missed has.
+    let jobs = ground.object("jobs");
+    let names = jobs["items"].as_array().unwrap().iter().filter_map(|job| job["metadata"]["name"].as_str());
+    let fired: Vec<&str> = names.filter(|name| name.starts_with(VERIFIER)).collect();
+    assert!(fired.contains(&&*latest) || fired.contains(&&*format!("{VERIFIER}-{}", resumed + 1)), "{fired:?}");
+    assert!(i64::try_from(fired.len()).unwrap() <= minute() - resumed + 1, "{fired:?}");
+    assert!(fired.iter().all(|name| **name >= *latest), "no slot of before the resume but the last: {fired:?}");
+    let events = ground.object("events --field-selector involvedObject.kind=CronJob");
+    let refused =
+        |event: &&serde_json::Value| event["reason"] == "FailedNeedsStart" || event["reason"] == "TooManyMissedTimes";
+    let refused: Vec<_> = events["items"].as_array().unwrap().iter().filter(refused).collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    assert_eq!(ground.due().await, 0);
 }
 
 fn fires(ground: &Ground, cronjob: &str) {
