@@ -208,12 +208,19 @@ impl Database {
         );
         // A pooled connection that died while idle shows it here; nothing was done yet, so another try is safe. They
         // often die together.
+        let mut may_wait_again = true;
         for _ in 0..self.pool.options().get_max_connections() {
             match self.pool.begin_with(AssertSqlSafe(begin.clone())).await {
                 Err(sqlx::Error::Io(_)) => {}
                 // What a restarted server left in the connection as its last words.
                 Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| code.starts_with("57P")) => {}
-                Err(sqlx::Error::PoolTimedOut) => return Err(self.why_not().await),
+                // The server answers others: our packets went astray, as they do where a Service is so new that the
+                // node does not know it. The same connection would never come about; another one does.
+                Err(sqlx::Error::PoolTimedOut) => match self.why_not().await {
+                    None if may_wait_again => may_wait_again = false,
+                    None => return Err(sqlx::Error::PoolTimedOut),
+                    Some(error) => return Err(error),
+                },
                 other => return other,
             }
         }
@@ -221,11 +228,16 @@ impl Database {
     }
 
     /// Why there is no connection: the pool itself goes on trying when it is refused, and then only says that it did.
-    async fn why_not(&self) -> sqlx::Error {
+    /// None if the server lets us in.
+    async fn why_not(&self) -> Option<sqlx::Error> {
         let options = self.pool.connect_options();
         match tokio::time::timeout(EXPLAIN, PgConnection::connect_with(&options)).await {
-            Ok(Err(error)) => error,
-            _ => sqlx::Error::PoolTimedOut,
+            Ok(Ok(connection)) => {
+                let _ = tokio::time::timeout(EXPLAIN, connection.close()).await;
+                None
+            }
+            Ok(Err(error)) => Some(error),
+            Err(_) => Some(sqlx::Error::PoolTimedOut),
         }
     }
 

@@ -1,10 +1,14 @@
 //! J9: PostgreSQL away, hung, or lost in the middle of a run.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use harness::{Binary, Fault, FaultProxy, Running, servers};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use suites::{Stage, outcome};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+};
 
 use crate::support::{
     VERIFIER, before_esi, due, end, ended, expire_leases, hold, one_by_one, outcomes, people, written,
@@ -51,6 +55,36 @@ async fn postgresql_hung_at_the_start_is_75_in_bounded_time() {
     let finished = stage.verifier().env("DATABASE_URL", database.url()).run().await.expect_code(75);
     assert!(finished.duration < BOUNDED, "{finished}");
     assert_eq!(ended(&finished), "failed");
+}
+
+/// A road to `target` on which the first connection comes to nothing, as through a Service that its node does not know yet.
+async fn first_goes_astray(target: &str) -> String {
+    let address: SocketAddr = target.split('@').next_back().unwrap().split('/').next().unwrap().parse().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let road = target.replace(&address.to_string(), &listener.local_addr().unwrap().to_string());
+    tokio::spawn(async move {
+        let _astray = listener.accept().await;
+        while let Ok((mut client, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut server = TcpStream::connect(address).await.unwrap();
+                let _ = copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    road
+}
+
+#[tokio::test]
+async fn a_connection_that_goes_astray_is_given_up_for_another() {
+    let stage = Stage::new().await;
+    people(&stage, 1).await;
+    let road = first_goes_astray(stage.db.url()).await;
+    let finished = stage.verifier().env("DATABASE_URL", road).run().await.expect_code(0);
+    assert_eq!((ended(&finished), due(&stage).await), ("done", 0), "{finished}");
+
+    let road = first_goes_astray(stage.db.url()).await;
+    let migrate = Binary::new("migrate").env("DATABASE_URL", road).env("LOG_FORMAT", "json").run().await;
+    assert_eq!(ended(&migrate.expect_code(0)), "nothing_to_do");
 }
 
 #[tokio::test]
