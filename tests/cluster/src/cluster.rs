@@ -9,7 +9,7 @@ use std::{
 use crate::commands::{bash, kubectl, try_bash};
 
 /// On every namespace of these tests.
-pub(crate) const MARK: &str = "rollcall-cluster-test";
+pub const MARK: &str = "rollcall-cluster-test";
 
 /// The cluster, ready for tests: nothing is left of earlier ones, and the images are known to it.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Cluster {
 }
 
 /// The top of this repository.
-pub(crate) fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the sources are here")
 }
 

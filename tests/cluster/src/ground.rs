@@ -215,7 +215,7 @@ impl Drop for Ground {
 }
 
 /// A URL of a server on the loopback interface, with another address in it.
-pub(crate) fn at(url: &str, address: &str) -> String {
+pub fn at(url: &str, address: &str) -> String {
     url.replace(&loopback(url).to_string(), address)
 }
 

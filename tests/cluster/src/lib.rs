@@ -27,10 +27,10 @@ mod overlay;
 
 pub use crate::{
     alerts::Alerts,
-    cluster::Cluster,
+    cluster::{Cluster, MARK, repository},
     commands::{Answer, bash, kubectl, try_bash},
     container::{kill, processes, say},
-    ground::{Ground, Outside},
+    ground::{Ground, Outside, at},
     jobs::{Ended, VERIFIER},
     node::Drained,
     overlay::Overlay,

@@ -38,6 +38,16 @@ impl Overlay {
         fs::write(path, text).expect("the temporary folder is writable");
     }
 
+    /// The folder in which `k8s/` stands.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// A file below `k8s/`.
+    pub fn read(&self, path: &str) -> String {
+        fs::read_to_string(self.folder.path().join("k8s").join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
     /// Where `kubectl apply -k` finds it.
     pub fn path(&self) -> String {
         self.folder.path().join("k8s/overlays/this").display().to_string()

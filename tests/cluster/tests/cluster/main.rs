@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that unwraps nothing fails, as it should")]
 
+mod documents;
 mod failures;
 mod install;
 mod manual;

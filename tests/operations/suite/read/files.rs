@@ -32,9 +32,5 @@ pub(crate) fn stem<'a>(path: &'a str, ending: &str) -> &'a str {
 
 /// Runbooks, procedures, and the documents that operators read.
 pub(crate) fn documents() -> Vec<String> {
-    let mut all = vec!["README.md".to_owned()];
-    for folder in ["docs", "runbooks", "runbooks/procedures", "k8s/monitoring"] {
-        all.extend(list(folder, ".md"));
-    }
-    all
+    documents::paths(&root())
 }

@@ -4,7 +4,7 @@ pub(crate) mod alerts;
 pub(crate) mod files;
 pub(crate) mod kubectl;
 pub(crate) mod manifests;
-pub(crate) mod markdown;
 pub(crate) mod programs;
 pub(crate) mod promql;
 pub(crate) mod shell;
+pub(crate) use documents::markdown;

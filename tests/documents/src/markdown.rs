@@ -1,25 +1,29 @@
 //! What tests need of a Markdown document: blocks of code, code in lines, headings, tables.
 
 /// A fenced block.
-pub(crate) struct Block {
-    pub(crate) language: String,
-    pub(crate) text: String,
+#[derive(Debug)]
+pub struct Block {
+    /// What stands behind the opening fence.
+    pub language: String,
+    /// The lines between the fences.
+    pub text: String,
 }
 
 /// A document, taken apart.
-#[derive(Default)]
-pub(crate) struct Document {
-    pub(crate) blocks: Vec<Block>,
+#[derive(Debug, Default)]
+pub struct Document {
+    /// Fenced blocks.
+    pub blocks: Vec<Block>,
     /// Headings of the second level.
-    pub(crate) headings: Vec<String>,
+    pub headings: Vec<String>,
     /// Code in lines of text. One that is broken over two lines is put together.
-    pub(crate) spans: Vec<String>,
+    pub spans: Vec<String>,
     /// Rows of tables, without the heads' rulers, each under the heading it stands below.
-    pub(crate) rows: Vec<(String, Vec<String>)>,
+    pub rows: Vec<(String, Vec<String>)>,
 }
 
 /// Takes a document apart.
-pub(crate) fn document(text: &str) -> Document {
+pub fn document(text: &str) -> Document {
     let mut document = Document::default();
     let mut prose = String::new();
     let mut block: Option<Block> = None;
@@ -58,7 +62,7 @@ pub(crate) fn document(text: &str) -> Document {
 }
 
 /// The code in a cell or a line.
-pub(crate) fn spans(text: &str) -> Vec<&str> {
+pub fn spans(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 

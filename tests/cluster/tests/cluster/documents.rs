@@ -1,0 +1,202 @@
+//! Every command that a document shows is run as it stands there, but for the namespace.
+//!
+//! One installation of the production overlay, with a history in which each search for something in a log finds it.
+//! Blocks run in the documents' order, each in a shell that any failure ends, after the `export` lines before it; a text
+//! that several documents share runs once. Servers are reached at addresses that pods and this machine share.
+
+use std::{collections::BTreeSet, fmt::Write, os::unix::fs::symlink};
+
+use cluster::{Ground, MARK, at, repository};
+use documents::markdown;
+use esi_simulator::{Fault, Kind, Route};
+use harness::{CORPORATION, ENCRYPTION_KEY, newcomer};
+
+/// Lines and whole blocks that are not run, and why. An entry that stands in no document fails the test.
+const NOT_RUN: &[(&str, &str)] = &[
+    ("make demo           # a community of 5,000 on private real servers: a quiet hour, a busy one, a war", OWN_SUITE),
+    ("make demo KEEP=1    # the same, left up, with the environment for running the binaries by hand", OWN_SUITE),
+    (
+        "make test     # everything, against private PostgreSQL, PgBouncer, Redis, Pushgateway, Prometheus, Alertmanager",
+        OWN_SUITE,
+    ),
+    ("make lint     # formatting, clippy, licences, checked queries, manifests", OWN_SUITE),
+    ("make bench    # rates beside the ceilings of the same run", OWN_SUITE),
+    ("make test-cluster   # the images and manifests on the cluster of KUBECONFIG", OWN_SUITE),
+    ("cargo build --release", "takes minutes; target/release is the tests' own build here"),
+    (
+        "export DATABASE_URL=postgres://… REDIS_URL=redis://… ENCRYPTION_KEY=… ESI_CONTACT=you@example.com",
+        "placeholders; the same variables are set to this test's servers",
+    ),
+    (
+        "make images                                       # target/images/*.tar; docker, buildah, or neither\n\
+         kind create cluster --name rollcall\n\
+         for image in target/images/*.tar; do kind load image-archive \"$image\" --name rollcall; done\n\
+         kubectl apply -k k8s/overlays/local\n\
+         kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=10m\n\
+         kubectl -n rollcall exec -i deploy/postgres -- psql -q -U rollcall < k8s/overlays/local/community.sql\n\
+         kubectl -n rollcall create job first-run --from=cronjob/character-verifier\n\
+         kubectl -n rollcall wait --for=condition=Complete job/first-run --timeout=5m\n\
+         kubectl -n rollcall logs job/first-run",
+        "for kind, with servers from public images, which a cluster without a registry cannot pull",
+    ),
+    (
+        "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='postgres://…'\n\
+         kubectl -n rollcall create secret generic character-verifier-secrets \\\n  \
+         --from-literal=DATABASE_URL='postgres://…' --from-literal=REDIS_URL='rediss://…' \\\n  \
+         --from-literal=PUSHGATEWAY_URL='http://…:9091' --from-literal=ENCRYPTION_KEY='…'",
+        "placeholders; the test makes the same Secrets with its own addresses",
+    ),
+    ("export ROLLCALL_LOAD_IMAGE=\"kind load image-archive --name rollcall\"", OTHER_CLUSTER),
+    ("make test-cluster", OWN_SUITE),
+    (
+        "curl -s -o /dev/null -w '%{http_code}\\n' https://login.eveonline.com/.well-known/oauth-authorization-server",
+        INTERNET,
+    ),
+    ("curl -s https://esi.evetech.net/status", INTERNET),
+    (
+        "kubectl get pods --all-namespaces | grep -i pushgateway",
+        "the test's Pushgateway is a process outside the cluster",
+    ),
+];
+const OWN_SUITE: &str = "runs in CI by itself or builds what this test stands on";
+const OTHER_CLUSTER: &str = "for another cluster than the one at hand";
+const INTERNET: &str = "asks EVE Online itself";
+
+/// What a document is about, where its commands need it.
+async fn situation(ground: &Ground, document: &str) {
+    // As other documents may have left it.
+    ground
+        .execute("INSERT INTO auth_config (brand_id, allowed_corporations) SELECT id, '{98000001}' FROM brands WHERE slug = 'main' ON CONFLICT (brand_id) DO UPDATE SET allowed_corporations = EXCLUDED.allowed_corporations")
+        .await;
+    if document.ends_with("CharacterVerifierBrandWithoutConfig.md") {
+        ground.execute("DELETE FROM auth_config").await;
+    }
+}
+
+/// A run in which everything happens that documents look for in a log.
+async fn history(ground: &Ground) {
+    let token = ground.stage.sim.world(|world| world.issue_refresh_token(2_100_000_001));
+    let spoilt = "aesgcm:v1:AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    for person in [
+        newcomer("holder").eve_id(2_100_000_001).token(&token),
+        newcomer("spoilt").eve_id(2_100_003_101).stored_token(spoilt),
+        newcomer("other").eve_id(2_112_625_428),
+    ] {
+        ground.stage.add_in(CORPORATION, person.verified_minutes_ago(90).session()).await;
+    }
+    let faults = ground.stage.sim.faults();
+    faults.add(Fault::on(Route::Affiliation, Kind::InternalError).nth(1));
+    faults.add(Fault::on(Route::Token, Kind::SsoUnavailable));
+    ground.pushgateway().stop();
+    ground.start("history-1");
+    ground.complete("history-1");
+    ground.pushgateway().start_again();
+    ground.stage.sim.faults().clear();
+    ground.start("history-2");
+    ground.complete("history-2");
+}
+
+/// The production overlay as an installation has it: namespace, settings, and a policy for servers on other ports.
+fn install(ground: &Ground) {
+    let namespace = format!("  name: {}", ground.namespace);
+    let text = ground.overlay.read("base/namespace.yaml").replace("  name: rollcall", &namespace);
+    let text = text.replace("  labels:\n", &format!("  labels:\n    {MARK}: \"true\"\n"));
+    ground.overlay.write("base/namespace.yaml", &text);
+    let settings = "overlays/production/character-verifier-config.yaml";
+    let esi = ground.outside.esi;
+    let text = ground.overlay.read(settings).replace("EVE_CLIENT_ID: \"\"", "EVE_CLIENT_ID: sim-client")
+        + &format!("  ESI_BASE_URL: http://{esi}\n  EVE_SSO_URL: http://{esi}\n");
+    ground.overlay.write(settings, &text);
+    let mut policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: servers}\nspec:\n  \
+                      podSelector: {}\n  policyTypes: [Egress]\n  egress:\n    - ports:\n"
+        .to_owned();
+    let outside = [ground.outside.postgres, ground.outside.redis, ground.outside.pushgateway, esi];
+    for server in outside {
+        writeln!(policy, "        - {{protocol: TCP, port: {}}}", server.port()).unwrap();
+    }
+    ground.overlay.write("overlays/production/servers.yaml", &policy);
+    let text = ground.overlay.read("overlays/production/kustomization.yaml");
+    let text = text.replace("\nnamespace: rollcall\n", &format!("\nnamespace: {}\n", ground.namespace));
+    let text = text.replace("  - ../../base\n", "  - ../../base\n  - servers.yaml\n");
+    // The Jobs that documents make by hand must not push the history out.
+    let keep = "patches:\n  - target: {kind: CronJob}\n    patch: |-\n      \
+                - {op: replace, path: /spec/successfulJobsHistoryLimit, value: 100}\n";
+    let text = text.replace("\npatches:\n", &format!("\n{keep}"));
+    ground.overlay.write("overlays/production/kustomization.yaml", &text);
+
+    let database = at(ground.stage.db.url(), &ground.outside.postgres.to_string());
+    let redis = at(ground.stage.db.redis_url(), &ground.outside.redis.to_string());
+    ground.bash(&format!(
+        "kubectl -n rollcall delete secret migrate-secrets character-verifier-secrets
+         kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='{database}'
+         kubectl -n rollcall create secret generic character-verifier-secrets \
+           --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
+           --from-literal=PUSHGATEWAY_URL=http://{} --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY} \
+           --from-literal=EVE_CLIENT_SECRET=sim-secret",
+        ground.outside.pushgateway
+    ));
+    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
+    std::fs::create_dir(ground.overlay.folder().join("target")).unwrap();
+    symlink(built, ground.overlay.folder().join("target/release")).unwrap();
+}
+
+/// What README.md sets by placeholders.
+fn by_hand(ground: &Ground) -> String {
+    let (esi, pushgateway) = (ground.outside.esi, ground.outside.pushgateway);
+    let database = at(ground.stage.db.url(), &ground.outside.postgres.to_string());
+    let redis = at(ground.stage.db.redis_url(), &ground.outside.redis.to_string());
+    format!(
+        "export DATABASE_URL='{database}' REDIS_URL='{redis}' ENCRYPTION_KEY={ENCRYPTION_KEY} \
+         ESI_CONTACT=you@example.com ESI_BASE_URL=http://{esi} EVE_SSO_URL=http://{esi} \
+         PUSHGATEWAY_URL=http://{pushgateway}\n"
+    )
+}
+
+/// A block without what is not run; notes which entries were there.
+fn to_run(block: &str, found: &mut BTreeSet<&'static str>) -> String {
+    let indent = block.len() - block.trim_start().len();
+    let lines = block.lines().map(|line| line.get(indent..).unwrap_or_default());
+    let mut text = lines.collect::<Vec<_>>().join("\n") + "\n";
+    for (entry, _) in NOT_RUN {
+        let whole = format!("\n{entry}\n");
+        while let Some(start) = format!("\n{text}").find(&whole) {
+            text.replace_range(start..=start + entry.len(), "");
+            found.insert(entry);
+        }
+    }
+    text
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn every_command_of_a_document_runs_as_it_stands_there() {
+    let ground = Ground::prepared("documents", &[]).await;
+    install(&ground);
+    // Installed first and looked at in its history after; README.md's commands by hand need nothing of the cluster.
+    let mut paths = documents::paths(&repository());
+    paths.sort_by_key(|path| path != "docs/KUBERNETES.md");
+    let (mut run, mut found, mut failed) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    for path in &paths {
+        situation(&ground, path).await;
+        let text = std::fs::read_to_string(repository().join(path)).unwrap();
+        let mut exports = if path == "README.md" { by_hand(&ground) } else { String::new() };
+        for block in markdown::document(&text).blocks.iter().filter(|block| block.language == "sh") {
+            let script = to_run(&block.text, &mut found);
+            if !script.trim().is_empty() && run.insert(script.clone()) {
+                let folder = ground.overlay.folder().display();
+                let answer = ground.try_bash(&format!("cd '{folder}'\n{exports}{script}"));
+                if !answer.is_ok {
+                    failed.push(format!("--- {path}\n{script}--- said\n{}{}", answer.out, answer.error));
+                }
+            }
+            exports.extend(script.lines().filter(|line| line.starts_with("export ")).map(|line| format!("{line}\n")));
+        }
+        if path == "docs/KUBERNETES.md" {
+            history(&ground).await;
+        }
+    }
+    assert!(failed.is_empty(), "{} of {} blocks failed:\n{}", failed.len(), run.len(), failed.join("\n"));
+    assert!(run.len() > 40, "only {} blocks were found", run.len());
+    let stale: Vec<_> = NOT_RUN.iter().filter(|(entry, _)| !found.contains(entry)).collect();
+    assert!(stale.is_empty(), "stand in no document any more: {stale:#?}");
+}
