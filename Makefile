@@ -27,11 +27,12 @@ test-cluster: packages ## The images and manifests on the cluster of KUBECONFIG;
 images: ## One image per binary as archives in target/images, by docker, buildah, or neither
 	tools/images
 
-lint: packages ## Formatting, clippy, licences and advisories, checked queries, manifests
+lint: packages ## Formatting, clippy, licences and advisories, checked queries, scripts, manifests
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	tools/deny
 	tools/queries --check
+	tools/lint-scripts
 	tools/lint-manifests
 
 bench: packages ## Rates beside the ceilings measured in the same run (release build)

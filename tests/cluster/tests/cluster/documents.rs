@@ -19,7 +19,7 @@ const NOT_RUN: &[(&str, &str)] = &[
         "make test     # everything, against private PostgreSQL, PgBouncer, Redis, Pushgateway, Prometheus, Alertmanager",
         OWN_SUITE,
     ),
-    ("make lint     # formatting, clippy, licences, checked queries, manifests", OWN_SUITE),
+    ("make lint     # formatting, clippy, licences, checked queries, scripts, manifests", OWN_SUITE),
     ("make bench    # rates beside the ceilings of the same run", OWN_SUITE),
     ("make test-cluster   # the images and manifests on the cluster of KUBECONFIG", OWN_SUITE),
     ("cargo build --release", "takes minutes; target/release is the tests' own build here"),
