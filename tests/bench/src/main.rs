@@ -45,10 +45,13 @@ async fn main() {
     let changed = sweep::measure(&ground, Load::Changed, rounds, &mut table).await;
     drop(ground);
 
-    let few = Ground::build(characters.div_ceil(10).max(FEWEST)).await;
-    let at_a_tenth = sweep::peak_memory(&few).await;
-    drop(few);
-    table.memory(characters, unchanged.max(changed), at_a_tenth);
+    let mut used = Vec::new();
+    for part in [100, 10] {
+        let few = Ground::build(characters.div_ceil(part).max(FEWEST)).await;
+        used.push((few.crowd().len(), sweep::usage(&few).await));
+    }
+    used.push((characters, unchanged.max(changed)));
+    table.usage(&used);
     tokens::measure(&mut table).await;
     table.print();
 }

@@ -11,29 +11,45 @@ use crate::{
     table::Table,
 };
 
-/// Measures one load and returns the job's peak memory in bytes.
-pub(crate) async fn measure(ground: &Ground, load: Load, rounds: usize, table: &mut Table) -> u64 {
+/// What a run took of its machine.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// Time on processors.
+    pub(crate) cpu: Duration,
+    /// The most memory, in bytes.
+    pub(crate) memory: u64,
+}
+
+impl Usage {
+    /// The higher of each.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self { cpu: self.cpu.max(other.cpu), memory: self.memory.max(other.memory) }
+    }
+}
+
+/// Measures one load and returns the most that the job used.
+pub(crate) async fn measure(ground: &Ground, load: Load, rounds: usize, table: &mut Table) -> Usage {
     let characters = ground.crowd().len();
     let title = load.title(characters);
     let (mut floors, mut jobs) = (Vec::new(), Vec::new());
-    let (mut peak, mut calls) = (0, None);
+    let (mut used, mut calls) = (Usage::default(), None);
     for round in 1..=rounds {
         let floor = run_floor(ground, load).await;
         table.say(&format!("{title}: floor {round}: {floor:.1?}"));
         floors.push(floor);
-        let (took, memory, asked) = run_job(ground, load).await;
+        let (took, usage, asked) = run_job(ground, load).await;
         table.say(&format!("{title}: job {round}: {took:.1?}, ESI: {}", asked.describe()));
         jobs.push(took);
-        peak = peak.max(memory);
+        used = used.max(usage);
         calls = Some(asked);
     }
     table.ratio(&title, characters, &floors, &jobs);
     table.calls(&title, characters, load, &calls.expect("there was a round"));
-    peak
+    used
 }
 
-/// Runs the job alone and returns its peak memory in bytes.
-pub(crate) async fn peak_memory(ground: &Ground) -> u64 {
+/// Runs the job alone.
+pub(crate) async fn usage(ground: &Ground) -> Usage {
     run_job(ground, Load::Changed).await.1
 }
 
@@ -45,7 +61,7 @@ async fn run_floor(ground: &Ground, load: Load) -> Duration {
     took
 }
 
-async fn run_job(ground: &Ground, load: Load) -> (Duration, u64, Calls) {
+async fn run_job(ground: &Ground, load: Load) -> (Duration, Usage, Calls) {
     let run = ground.fresh(load).await;
     let simulator = Simulator::start(0, &load.world(ground.crowd())).await;
     let push = ground.pushgateway().await;
@@ -56,7 +72,8 @@ async fn run_job(ground: &Ground, load: Load) -> (Duration, u64, Calls) {
     }
     let finished = job::run(&run, simulator.url(), &more).await;
     check(ground, &run, load).await;
-    (finished.duration, finished.peak_memory, simulator.calls().await)
+    let usage = Usage { cpu: finished.cpu, memory: finished.peak_memory };
+    (finished.duration, usage, simulator.calls().await)
 }
 
 /// Both must have done all of the work.

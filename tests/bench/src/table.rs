@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{load::Load, simulator::Calls};
+use crate::{load::Load, simulator::Calls, sweep::Usage};
 
 /// Least ratio of floor to job.
 const RATIO: f64 = 0.8;
@@ -15,6 +15,8 @@ const MEMORY: f64 = 64.0;
 /// How far the peak at ten times as many characters may differ before memory depends on their number: allocators do
 /// not give everything back.
 const SLACK: f64 = 4.0;
+/// Runs over fewer do not fill the pipeline, and say nothing about what memory depends on.
+const TELLING: usize = 100_000;
 /// Calls of affiliation take so many ids.
 const IDS: usize = 1000;
 /// Calls beyond those that grow with the work: `/status`, one corporation's sheet, and names, for which each batch in
@@ -80,13 +82,21 @@ impl Table {
         self.row(&format!("{title}: rules of ESI broken"), "0", &measured, Some(rules == 0));
     }
 
-    /// Peak memory in bytes, and at a tenth of the characters.
-    pub(crate) fn memory(&mut self, characters: usize, peak: u64, at_a_tenth: u64) {
-        let (peak, small) = (peak as f64 / 1_048_576.0, at_a_tenth as f64 / 1_048_576.0);
-        let title = format!("peak memory at {characters}");
-        self.row(&title, &format!("< {MEMORY} MiB"), &format!("{peak:.1} MiB"), Some(peak < MEMORY));
-        let title = format!("peak memory at {}", characters.div_ceil(10));
-        self.row(&title, "the same", &format!("{small:.1} MiB"), Some((peak - small).abs() < SLACK));
+    /// What runs over so many characters used, from few to many.
+    pub(crate) fn usage(&mut self, used: &[(usize, Usage)]) {
+        let mebibytes = |usage: Usage| usage.memory as f64 / 1_048_576.0;
+        for (characters, usage) in used {
+            self.row(&format!("processor time at {characters}"), "", &seconds(usage.cpu), None);
+        }
+        let most = mebibytes(used.last().expect("there was a run").1);
+        for (characters, usage) in used {
+            let peak = mebibytes(*usage);
+            let right = peak < MEMORY && peak > most - SLACK;
+            let asked = format!("< {MEMORY} MiB, the same");
+            // Few characters leave some buffers unused.
+            let verdict = Some(right).filter(|_| *characters >= TELLING);
+            self.row(&format!("peak memory at {characters}"), &asked, &format!("{peak:.1} MiB"), verdict);
+        }
     }
 
     /// The whole, as Markdown.

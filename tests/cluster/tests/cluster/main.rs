@@ -9,6 +9,7 @@ mod manual;
 mod quota;
 mod schedule;
 mod shards;
+mod start;
 mod stops;
 mod weather;
 

@@ -21,6 +21,8 @@ pub struct Finished {
     pub duration: Duration,
     /// The most memory it held, in bytes; read every 10 ms, so that what it took just before its end may be missing.
     pub peak_memory: u64,
+    /// Time it spent on processors, in itself and in the kernel for it; read likewise, in steps of 10 ms.
+    pub cpu: Duration,
 }
 
 impl Finished {

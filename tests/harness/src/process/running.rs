@@ -28,6 +28,7 @@ pub struct Running {
     is_pid1: bool,
     started: Instant,
     peak_memory: u64,
+    cpu: Duration,
     written: Arc<Mutex<Written>>,
     readers: Vec<JoinHandle<()>>,
 }
@@ -59,7 +60,7 @@ impl Running {
                 written.log.extend(serde_json::from_str(line).ok().filter(Value::is_object));
             }),
         ];
-        Self { child, is_pid1, started: Instant::now(), peak_memory: 0, written, readers }
+        Self { child, is_pid1, started: Instant::now(), peak_memory: 0, cpu: Duration::ZERO, written, readers }
     }
 
     /// Waits for its end.
@@ -89,6 +90,7 @@ impl Running {
             log,
             duration,
             peak_memory: self.peak_memory,
+            cpu: self.cpu,
         }
     }
 
@@ -153,6 +155,7 @@ impl Running {
         let pid = daemon::pid(self.child.id());
         let pid = if self.is_pid1 { children(pid).first().copied() } else { Some(pid) };
         self.peak_memory = self.peak_memory.max(pid.and_then(peak_memory).unwrap_or(0));
+        self.cpu = self.cpu.max(pid.and_then(cpu).unwrap_or_default());
         self.child.try_wait().expect("a child can be waited for")
     }
 
@@ -200,4 +203,14 @@ fn peak_memory(pid: Pid) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kibibytes: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kibibytes * 1024)
+}
+
+/// Processor time of the process so far, also when it has just ended.
+fn cpu(pid: Pid) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // Its name may hold blanks and parentheses; what follows does not. User and system time are fields 14 and 15.
+    let mut times = stat.rsplit(')').next()?.split_whitespace().skip(11).map(str::parse::<u64>);
+    let ticks = times.next()?.ok()? + times.next()?.ok()?;
+    // Linux counts them in hundredths of a second for everybody, whatever its own clock.
+    Some(Duration::from_millis(ticks * 10))
 }
