@@ -86,7 +86,12 @@ impl Table {
     pub(crate) fn usage(&mut self, used: &[(usize, Usage)]) {
         let mebibytes = |usage: Usage| usage.memory as f64 / 1_048_576.0;
         for (characters, usage) in used {
-            self.row(&format!("processor time at {characters}"), "", &format!("{:.2} s", usage.cpu.as_secs_f64()), None);
+            self.row(
+                &format!("processor time at {characters}"),
+                "",
+                &format!("{:.2} s", usage.cpu.as_secs_f64()),
+                None,
+            );
         }
         let most = mebibytes(used.last().expect("there was a run").1);
         for (characters, usage) in used {
