@@ -1,6 +1,12 @@
 //! Containers, from outside Kubernetes.
 
-use std::{fs, io::Write, time::Duration};
+use std::{
+    fs,
+    io::Write,
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
 
 use harness::wait_until;
 use nix::{
@@ -8,7 +14,9 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::Cluster;
+use tempfile::NamedTempFile;
+
+use crate::{Cluster, bash, try_bash};
 
 /// For a process to be seen.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -46,6 +54,49 @@ pub fn processes(pod_uid: &str, name: &str) -> Vec<Pid> {
         }
     }
     found
+}
+
+/// What containerd tells of containers, written down while this lives.
+#[derive(Debug)]
+pub struct Runtime {
+    listener: Child,
+    said: NamedTempFile,
+}
+
+impl Runtime {
+    /// Of the node, if its runtime is containerd on this machine and `ctr` is here to ask it.
+    pub fn of_node() -> Option<Self> {
+        let node = bash("kubectl get nodes -o jsonpath='{.items[0].metadata.name}'");
+        let configured = try_bash(&format!("kubectl get --raw /api/v1/nodes/{node}/proxy/configz"));
+        let configured: serde_json::Value = serde_json::from_str(&configured.out).ok()?;
+        let socket = configured["kubeletconfig"]["containerRuntimeEndpoint"].as_str()?.strip_prefix("unix://")?;
+        if !Cluster::get().node_is_here || !Path::new(socket).exists() {
+            return None;
+        }
+        let said = NamedTempFile::new().expect("a temporary file can be made");
+        let listener = Command::new("ctr")
+            .args(["--address", socket, "--namespace", "k8s.io", "events"])
+            .stdin(Stdio::null())
+            .stdout(said.reopen().expect("it is there"))
+            .stderr(Stdio::null())
+            .spawn()
+            .ok()?;
+        Some(Self { listener, said })
+    }
+
+    /// When the container with this id was started, as `date -d` reads it.
+    pub fn started(&self, container: &str) -> Option<String> {
+        let said = fs::read_to_string(self.said.path()).ok()?;
+        let line = said.lines().find(|line| line.contains(" /tasks/start ") && line.contains(container))?;
+        Some(line.split(' ').take(3).collect::<Vec<_>>().join(" "))
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let _ = self.listener.kill();
+        let _ = self.listener.wait();
+    }
 }
 
 /// Says something although the test's output is captured: what was left out must be seen.

@@ -29,7 +29,7 @@ pub use crate::{
     alerts::Alerts,
     cluster::{Cluster, MARK, repository},
     commands::{Answer, bash, kubectl, try_bash},
-    container::{kill, processes, say},
+    container::{Runtime, kill, processes, say},
     ground::{Ground, Outside, at},
     jobs::{Ended, VERIFIER},
     node::Drained,
