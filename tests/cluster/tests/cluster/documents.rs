@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fmt::Write, os::unix::fs::symlink};
 use cluster::{Ground, MARK, at, repository};
 use documents::markdown;
 use esi_simulator::{Fault, Kind, Route};
-use harness::{CORPORATION, ENCRYPTION_KEY, newcomer};
+use harness::{CORPORATION, ENCRYPTION_KEY, STRANGERS, newcomer};
 
 /// Lines and whole blocks that are not run, and why. An entry that stands in no document fails the test.
 const NOT_RUN: &[(&str, &str)] = &[
@@ -62,6 +62,9 @@ const OWN_SUITE: &str = "runs in CI by itself or builds what this test stands on
 const OTHER_CLUSTER: &str = "for another cluster than the one at hand";
 const INTERNET: &str = "asks EVE Online itself";
 
+/// A dry run may write nothing, so it cannot tell the run after it what it has asked.
+const AFTER_A_DRY_RUN: &str = "GET /status: fetched again before Expires";
+
 /// What a document is about, where its commands need it.
 async fn situation(ground: &Ground, document: &str) {
     // As other documents may have left it.
@@ -84,6 +87,7 @@ async fn history(ground: &Ground) {
     ] {
         ground.stage.add_in(CORPORATION, person.verified_minutes_ago(90).session()).await;
     }
+    decide_in_vain(ground).await;
     let faults = ground.stage.sim.faults();
     faults.add(Fault::on(Route::Affiliation, Kind::InternalError).nth(1));
     faults.add(Fault::on(Route::Token, Kind::SsoUnavailable));
@@ -94,6 +98,22 @@ async fn history(ground: &Ground) {
     ground.stage.sim.faults().clear();
     ground.start("history-2");
     ground.complete("history-2");
+}
+
+/// A decided invalidation that no run can carry out, since a key of the account holds something else.
+async fn decide_in_vain(ground: &Ground) {
+    let stuck = newcomer("stuck").verified_minutes_ago(90).session();
+    let stuck = ground.stage.add_in(CORPORATION, stuck).await;
+    let (redis, key) = (ground.stage.db.redis_url(), format!("sess:{{{}}}:index", stuck.account_id));
+    ground.bash(&format!("redis-cli -u '{redis}' DEL '{key}'; redis-cli -u '{redis}' RPUSH '{key}' junk"));
+    ground
+        .execute(&format!(
+            "INSERT INTO pending_invalidations (id, eve_id, character_id, account_id, brand_id, gate, verdict, rule,
+                 corporation_id, observed_at, decided_by)
+             VALUES (gen_random_uuid(), {}, '{}', '{}', '{}', 'acting', 'disallowed', 'not_a_member', {STRANGERS}, now(), 'it')",
+            stuck.eve_id, stuck.character_id, stuck.account_id, stuck.brand_id
+        ))
+        .await;
 }
 
 /// The production overlay as an installation has it: namespace, settings, and a policy for servers on other ports.
@@ -199,4 +219,8 @@ async fn every_command_of_a_document_runs_as_it_stands_there() {
     assert!(run.len() > 40, "only {} blocks were found", run.len());
     let stale: Vec<_> = NOT_RUN.iter().filter(|(entry, _)| !found.contains(entry)).collect();
     assert!(stale.is_empty(), "stand in no document any more: {stale:#?}");
+    let mut broken = ground.stage.sim.violations();
+    broken.retain(|rule| rule != AFTER_A_DRY_RUN);
+    assert!(broken.is_empty(), "ESI's rules were broken: {broken:#?}");
+    ground.stage.forgive();
 }
