@@ -16,10 +16,12 @@ async fn applying_migrates_an_empty_database_and_applying_again_changes_nothing(
     let applied = ground.number("SELECT count(*) FROM _sqlx_migrations WHERE success").await;
     assert_eq!(usize::try_from(applied).unwrap(), files.count());
 
+    // More than one only where the node knew the Service of PostgreSQL too late.
+    let pods = ground.object("pods -l app=migrate")["items"].as_array().unwrap().len();
     let again = ground.apply();
     let changed: Vec<&str> = again.lines().filter(|line| !line.ends_with(" unchanged")).collect();
     assert_eq!(changed, Vec::<&str>::new());
-    assert_eq!(ground.object("pods -l app=migrate")["items"].as_array().unwrap().len(), 1, "it ran once");
+    assert_eq!(ground.object("pods -l app=migrate")["items"].as_array().unwrap().len(), pods, "it ran no more");
 
     // Removed, as the documentation says of old ones, it runs once more and finds nothing to do.
     ground.bash("kubectl -n rollcall delete job -l app=migrate");
