@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     Result,
-    outbox::{self, AccountEvent},
+    outbox::{self, MAX_PAYLOAD_BYTES, NewEvent},
     shard::Part,
     sweep::organisation,
 };
@@ -204,15 +204,14 @@ pub async fn complete(db: &mut PgConnection, done: &[(Pending, Vec<Removed>)]) -
     )
     .execute(&mut *db)
     .await?;
-    let events: Vec<AccountEvent> = sessions
-        .into_iter()
-        .map(|(pending, details)| AccountEvent {
-            account_id: pending.account_id,
-            brand_id: pending.brand_id,
-            event_type: "SESSION_INVALIDATED",
-            payload: with_ids(pending, details),
-        })
-        .collect();
+    let event = |(pending, details): (&Pending, Value)| {
+        let payload = with_ids(pending, details);
+        let (account, brand) = (pending.account_id, pending.brand_id);
+        NewEvent::new("account", account, brand, "SESSION_INVALIDATED", &payload, MAX_PAYLOAD_BYTES)
+    };
+    // A client's name is bounded where a session is opened; what is larger all the same must not be lost silently.
+    let events = sessions.into_iter().map(event).collect::<std::result::Result<Vec<_>, _>>();
+    let events = events.map_err(|error| sqlx::Error::Encode(Box::new(error)))?;
     outbox::enqueue(db, &events).await?;
     Ok(cleared)
 }

@@ -20,6 +20,8 @@ pub struct Slot<'a> {
     pub shard_count: i32,
     /// Which shard, from 0.
     pub shard_index: i32,
+    /// Other runs may hold the same slot beside it: they share the work in another way.
+    pub shared: bool,
 }
 
 impl Slot<'_> {
@@ -46,7 +48,7 @@ pub struct Busy {
 /// Clears expired leases of the job and tells who excludes `slot`: a run of the same shard, of another split, or of the
 /// whole job. A lease that an earlier try of this very run (the same `run_id` and slot: Kubernetes starts the next try
 /// only after the last one's end) has left is cleared too, since the retry would otherwise take its dead predecessor for
-/// a live run. Until this transaction ends nobody else can enter.
+/// a live run. Nobody excludes a shared slot. Until this transaction ends nobody else can enter.
 ///
 /// # Errors
 /// Those of the statements.
@@ -75,11 +77,12 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Resul
         Busy,
         "-- lease::enter: find who excludes us
         SELECT run_id, expires_at FROM job_leases
-        WHERE job = $1 AND (shard_count <> $2 OR shard_index = $3)
+        WHERE job = $1 AND (shard_count <> $2 OR shard_index = $3) AND NOT $4
         LIMIT 1",
         slot.job,
         slot.shard_count,
         slot.shard_index,
+        slot.shared,
     )
     .fetch_optional(tx)
     .await
@@ -93,14 +96,15 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Resul
 pub async fn take(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         "-- lease::take
-        INSERT INTO job_leases (job, shard_count, shard_index, run_id, fencing_token, expires_at)
-        VALUES ($1, $2, $3, $4, nextval('job_fencing_tokens'), clock_timestamp() + make_interval(secs => $5))
+        INSERT INTO job_leases (job, shard_count, shard_index, run_id, fencing_token, expires_at, shared)
+        VALUES ($1, $2, $3, $4, nextval('job_fencing_tokens'), clock_timestamp() + make_interval(secs => $5), $6)
         RETURNING fencing_token",
         slot.job,
         slot.shard_count,
         slot.shard_index,
         run_id,
         LASTS_SECONDS as f64,
+        slot.shared,
     )
     .fetch_one(tx)
     .await
@@ -124,6 +128,27 @@ pub async fn renew(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) ->
     .execute(tx)
     .await?;
     Ok(renewed.rows_affected() > 0)
+}
+
+/// Whether this is the eldest of the live leases that push to the same group: of runs that share a slot only one tells,
+/// since totals from two mouths would go back and forth.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn is_eldest(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        "-- lease::is_eldest
+        SELECT NOT EXISTS (
+            SELECT FROM job_leases
+            WHERE job = $1 AND (shard_count = 1) = ($2 = 1) AND shard_index = $3 AND fencing_token < $4
+                AND expires_at > clock_timestamp()) AS \"is_eldest!\"",
+        slot.job,
+        slot.shard_count,
+        slot.shard_index,
+        fencing_token,
+    )
+    .fetch_one(tx)
+    .await
 }
 
 /// Gives the lease back, if it is still ours.

@@ -171,7 +171,8 @@ pub async fn close_lost(tx: &mut PgConnection, job: &str) -> Result<Vec<Lost>, s
             ELSE NOT EXISTS (
                 SELECT FROM job_leases AS lease
                 WHERE lease.job = run.job AND lease.shard_count = run.shard_count
-                    AND lease.shard_index = run.shard_index AND lease.expires_at > clock_timestamp())
+                    AND lease.shard_index = run.shard_index AND (NOT lease.shared OR lease.run_id = run.run_id)
+                    AND lease.expires_at > clock_timestamp())
             END
         RETURNING run_id, shard_count, shard_index, dry_run",
         job,
@@ -226,6 +227,17 @@ pub async fn heartbeat(tx: &mut PgConnection, id: i64) -> Result<(), sqlx::Error
     )
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+/// Writes what an operator should know of a run while it goes on; none takes it back.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn note(tx: &mut PgConnection, id: i64, note: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query!("-- ledger::note\nUPDATE job_runs SET note = $2 WHERE id = $1 AND ended_at IS NULL", id, note)
+        .execute(tx)
+        .await?;
     Ok(())
 }
 

@@ -1,0 +1,165 @@
+//! Aggregates that are held back: one of their events was rejected, and the later ones must not overtake it.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures::TryStreamExt;
+use sqlx::{PgConnection, query};
+
+use crate::Result;
+
+/// An aggregate that is held back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Hash of the aggregate ([`key`]).
+    pub key: u64,
+    /// As in `outbox_events`.
+    pub bucket: i16,
+    /// The event to go on with: no earlier one of the aggregate is left.
+    pub seq: i64,
+    /// It may be tried now, by the database's clock.
+    pub is_due: bool,
+}
+
+/// By what a drain knows an aggregate. Only good within one process.
+pub fn key(aggregate_type: &str, aggregate_id: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (aggregate_type, aggregate_id).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// All held aggregates of these buckets.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn load(tx: &mut PgConnection, buckets: &[i16]) -> Result<Vec<Held>> {
+    query!(
+        r#"/* outbox::held::load */
+        SELECT aggregate_type, aggregate_id, bucket, seq,
+            coalesce(next_attempt_at <= clock_timestamp(), false) AS "is_due!"
+        FROM outbox_held WHERE bucket = ANY($1::smallint[])"#,
+        buckets,
+    )
+    .fetch(tx)
+    .map_ok(|row| Held {
+        key: key(&row.aggregate_type, &row.aggregate_id),
+        bucket: row.bucket,
+        seq: row.seq,
+        is_due: row.is_due,
+    })
+    .try_collect()
+    .await
+}
+
+/// An event that was rejected.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rejected<'a> {
+    /// What kind of thing.
+    pub aggregate_type: &'a str,
+    /// Which one.
+    pub aggregate_id: &'a str,
+    /// As in `outbox_events`.
+    pub bucket: i16,
+    /// The event.
+    pub seq: i64,
+    /// Why, in a few words.
+    pub reason: &'a str,
+    /// Not before so many seconds.
+    pub retry_after: f64,
+}
+
+/// Holds an aggregate back after a rejection and returns how often its event was tried by now. The next try is by the
+/// database's clock: after one second, doubled each time up to ten minutes, half of it by chance.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<i32> {
+    let held = query!(
+        r#"/* outbox::held::hold */
+        INSERT INTO outbox_held AS held (aggregate_type, aggregate_id, bucket, seq, attempts, next_attempt_at, error)
+        VALUES ($1, $2, $3, $4, 1, clock_timestamp() + make_interval(secs => GREATEST($6, 0.5 + random() / 2)), $5)
+        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
+        SET attempts = CASE WHEN held.seq = excluded.seq THEN held.attempts + 1 ELSE 1 END, seq = excluded.seq,
+            error = excluded.error,
+            next_attempt_at = clock_timestamp() + make_interval(secs => GREATEST($6,
+                LEAST(600, 2 ^ LEAST(CASE WHEN held.seq = excluded.seq THEN held.attempts ELSE 0 END, 20))
+                * (0.5 + random() / 2)))
+        RETURNING attempts"#,
+        rejected.aggregate_type,
+        rejected.aggregate_id,
+        rejected.bucket,
+        rejected.seq,
+        rejected.reason,
+        rejected.retry_after,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(held.attempts)
+}
+
+/// Moves an event that was given up to the dead letters. With `pass` its aggregate is due at once, to go on behind the
+/// event, else it stays held until somebody redrives or discards the dead letter.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn bury(tx: &mut PgConnection, rejected: &Rejected<'_>, attempts: i32, pass: bool) -> Result<()> {
+    query!(
+        "/* outbox::held::bury */
+        WITH gone AS (DELETE FROM outbox_events WHERE bucket = $1 AND seq = $2 RETURNING *)
+        INSERT INTO outbox_dead_letters
+            (event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload, occurred_at,
+             attempts, error)
+        SELECT event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload, occurred_at,
+            $3, $4
+        FROM gone
+        ON CONFLICT (event_id) DO NOTHING",
+        rejected.bucket,
+        rejected.seq,
+        attempts,
+        rejected.reason,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if pass {
+        query!(
+            "/* outbox::held::bury pass */
+            UPDATE outbox_held SET next_attempt_at = clock_timestamp()
+            WHERE aggregate_type = $1 AND aggregate_id = $2 AND seq = $3",
+            rejected.aggregate_type,
+            rejected.aggregate_id,
+            rejected.seq,
+        )
+        .execute(tx)
+        .await?;
+    } else {
+        query!(
+            "/* outbox::held::bury hold */
+            UPDATE outbox_held SET next_attempt_at = NULL
+            WHERE aggregate_type = $1 AND aggregate_id = $2 AND seq = $3",
+            rejected.aggregate_type,
+            rejected.aggregate_id,
+            rejected.seq,
+        )
+        .execute(tx)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Lets aggregates go whose held event, under this bucket and number, is out or gone; one that was redriven meanwhile
+/// stays.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn free(tx: &mut PgConnection, events: &[(i16, i64)]) -> Result<()> {
+    let (buckets, seqs): (Vec<i16>, Vec<i64>) = events.iter().copied().unzip();
+    query!(
+        "/* outbox::held::free */
+        DELETE FROM outbox_held AS held USING unnest($1::smallint[], $2::bigint[]) AS out (bucket, seq)
+        WHERE held.bucket = out.bucket AND held.seq = out.seq",
+        &buckets,
+        &seqs,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

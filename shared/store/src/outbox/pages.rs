@@ -1,0 +1,216 @@
+//! Reading and deleting.
+//!
+//! Reading leaves nothing behind: what is read is in the drain's memory, and who owns a partition is the only one to read
+//! it. It goes on from a place that is kept for each bucket; the floor below which nothing can appear any more comes from
+//! [`look`].
+
+use futures::TryStreamExt;
+use sqlx::{PgConnection, Row, query, query_as, query_scalar};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::Result;
+
+/// Statistics of a table that is now empty and now full mislead the planner.
+const AS_THE_KEY: &str = "/* outbox: by the key */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+
+/// An event, as it lies in the outbox.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    /// Cut of its aggregate's hash.
+    pub bucket: i16,
+    /// Order among the events of its aggregate.
+    pub seq: i64,
+    /// By which consumers recognise a repeat.
+    pub event_id: Uuid,
+    /// What kind of thing changed.
+    pub aggregate_type: String,
+    /// Which one.
+    pub aggregate_id: String,
+    /// The brand of the aggregate.
+    pub brand_id: Uuid,
+    /// What happened.
+    pub event_type: String,
+    /// When, by the database's clock.
+    pub occurred_at: OffsetDateTime,
+    /// The body, to the letter.
+    pub payload: String,
+}
+
+/// What may still be to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The database's clock.
+    pub now: OffsetDateTime,
+    /// The last number that was taken.
+    pub last: i64,
+    /// Transactions that may have taken a number up to that and not ended. A transaction that writes the outbox locks the
+    /// table before it takes a number, and keeps the lock until its rows can be seen.
+    pub open: Vec<String>,
+}
+
+/// Looks at what may still be to come. Whatever is read by a statement that begins after all of [`Look::open`] have ended
+/// holds every event up to [`Look::last`].
+///
+/// # Errors
+/// Those of the statements.
+pub async fn look(tx: &mut PgConnection) -> Result<Look> {
+    // First the number: who has taken it holds the lock by now, or has ended.
+    let number = query!(
+        r#"/* outbox::look number */
+        SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS "last!", clock_timestamp() AS "now!" FROM outbox_events_seq_seq"#
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let open = query_scalar!(
+        r#"/* outbox::look open */
+        SELECT virtualtransaction AS "transaction!" FROM pg_locks
+        WHERE locktype = 'relation' AND relation = 'outbox_events'::regclass AND mode = 'RowExclusiveLock'
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+            AND pid IS DISTINCT FROM pg_backend_pid()"#,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(Look { now: number.now, last: number.last, open })
+}
+
+/// Where reading goes on: a bucket and the last number read in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The bucket.
+    pub bucket: i16,
+    /// The last number read.
+    pub after: i64,
+}
+
+/// What was read.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// Bucket by bucket in the order asked for, in the order of their numbers.
+    pub events: Vec<Stored>,
+    /// Not all of it was taken: `bytes` was reached.
+    pub is_cut: bool,
+}
+
+/// Reads at most `each` events of every place, and no more once the payloads have so many `bytes`, but at least one.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn read(tx: &mut PgConnection, places: &[Place], each: i64, bytes: usize) -> Result<Page> {
+    let buckets: Vec<i16> = places.iter().map(|place| place.bucket).collect();
+    let after: Vec<i64> = places.iter().map(|place| place.after).collect();
+    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
+    // Not checked at compile time, since a stream of rows is decoded by position.
+    let mut rows = query(
+        "/* outbox::read */
+        SELECT event.bucket, event.seq, event.event_id, event.aggregate_type, event.aggregate_id, event.brand_id,
+            event.event_type, event.occurred_at, event.payload::text
+        FROM unnest($1::smallint[], $2::bigint[]) AS place (bucket, after)
+        CROSS JOIN LATERAL (
+            SELECT * FROM outbox_events AS e WHERE e.bucket = place.bucket AND e.seq > place.after
+            ORDER BY e.bucket, e.seq LIMIT $3) AS event",
+    )
+    .bind(&buckets)
+    .bind(&after)
+    .bind(each)
+    .fetch(tx);
+    let mut page = Page { events: Vec::new(), is_cut: false };
+    let mut taken = 0;
+    while let Some(row) = rows.try_next().await? {
+        let payload: String = row.try_get(8)?;
+        if page.is_cut || (taken > 0 && taken + payload.len() > bytes) {
+            page.is_cut = true;
+            continue;
+        }
+        taken += payload.len();
+        page.events.push(Stored {
+            bucket: row.try_get(0)?,
+            seq: row.try_get(1)?,
+            event_id: row.try_get(2)?,
+            aggregate_type: row.try_get(3)?,
+            aggregate_id: row.try_get(4)?,
+            brand_id: row.try_get(5)?,
+            event_type: row.try_get(6)?,
+            occurred_at: row.try_get(7)?,
+            payload,
+        });
+    }
+    Ok(page)
+}
+
+/// An event, without its body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Id {
+    /// Cut of its aggregate's hash.
+    pub bucket: i16,
+    /// Order among the events of its aggregate.
+    pub seq: i64,
+    /// By which consumers recognise a repeat.
+    pub event_id: Uuid,
+}
+
+/// At most `each` events of every place, without their bodies.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn ids(tx: &mut PgConnection, places: &[Place], each: i64) -> Result<Vec<Id>> {
+    let buckets: Vec<i16> = places.iter().map(|place| place.bucket).collect();
+    let after: Vec<i64> = places.iter().map(|place| place.after).collect();
+    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
+    query_as!(
+        Id,
+        "/* outbox::ids */
+        SELECT event.bucket, event.seq, event.event_id
+        FROM unnest($1::smallint[], $2::bigint[]) AS place (bucket, after)
+        CROSS JOIN LATERAL (
+            SELECT e.bucket, e.seq, e.event_id FROM outbox_events AS e
+            WHERE e.bucket = place.bucket AND e.seq > place.after ORDER BY e.bucket, e.seq LIMIT $3) AS event",
+        &buckets,
+        &after,
+        each,
+    )
+    .fetch_all(tx)
+    .await
+}
+
+/// Deletes published events; how many there were.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn delete(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]) -> Result<u64> {
+    if seqs.is_empty() {
+        return Ok(0);
+    }
+    sqlx::raw_sql(
+        "/* outbox::delete plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+         SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
+    )
+    .execute(&mut *tx)
+    .await?;
+    let deleted = query!(
+        "/* outbox::delete */
+        DELETE FROM outbox_events AS e USING unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
+        WHERE e.bucket = d.bucket AND e.seq = d.seq",
+        buckets,
+        seqs,
+    )
+    .execute(tx)
+    .await?;
+    Ok(deleted.rows_affected())
+}
+
+/// Deletes events of a partition that an earlier owner published, by their numbers alone.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]) -> Result<u64> {
+    let deleted = query!(
+        "/* outbox::delete_adopted */
+        DELETE FROM outbox_events WHERE bucket = ANY($1::smallint[]) AND seq = ANY($2::bigint[])",
+        buckets,
+        seqs,
+    )
+    .execute(tx)
+    .await?;
+    Ok(deleted.rows_affected())
+}

@@ -1,0 +1,163 @@
+//! How the outbox stands, and what stands in its way.
+
+use sqlx::{PgConnection, query, query_as, query_scalar};
+
+use crate::Result;
+
+/// Up to so many events are counted one by one; from there PostgreSQL's estimate will do.
+const COUNTED: i32 = 100_000;
+
+/// How the outbox stands.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct State {
+    /// Events that wait, those of held aggregates too; from 100,000 up an estimate.
+    pub backlog: i64,
+    /// Age of the oldest event that waits, in seconds; none when there is none.
+    pub oldest_seconds: Option<f64>,
+    /// Aggregates that are held back.
+    pub held: i64,
+    /// Events that were given up.
+    pub dead_letters: i64,
+}
+
+/// How the outbox stands.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn state(tx: &mut PgConnection) -> Result<State> {
+    sqlx::raw_sql("/* outbox::state plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        .execute(&mut *tx)
+        .await?;
+    query_as!(
+        State,
+        r#"/* outbox::state */
+        WITH counted AS (
+            SELECT count(*) AS events FROM (SELECT FROM outbox_events LIMIT $1 + 1) AS first),
+        floors AS (
+            SELECT bucket::smallint, floor FROM generate_series(0, 63) AS bucket, outbox_settings, outbox_partitions
+            WHERE partition = bucket % partitions)
+        SELECT
+            CASE WHEN events <= $1 THEN events
+                 ELSE GREATEST(events, (SELECT reltuples::bigint FROM pg_class WHERE oid = 'outbox_events'::regclass))
+            END AS "backlog!",
+            extract(epoch FROM clock_timestamp() - LEAST(
+                (SELECT min(first.occurred_at) FROM floors CROSS JOIN LATERAL (
+                    SELECT occurred_at FROM outbox_events AS e WHERE e.bucket = floors.bucket AND e.seq > floors.floor
+                    ORDER BY e.bucket, e.seq LIMIT 1) AS first),
+                (SELECT min(first.occurred_at) FROM outbox_held AS held CROSS JOIN LATERAL (
+                    SELECT occurred_at FROM outbox_events AS e
+                    WHERE e.bucket = held.bucket AND e.seq = held.seq) AS first)))::float8 AS oldest_seconds,
+            (SELECT count(*) FROM outbox_held) AS "held!",
+            (SELECT count(*) FROM outbox_dead_letters) AS "dead_letters!"
+        FROM counted"#,
+        COUNTED,
+    )
+    .fetch_one(tx)
+    .await
+}
+
+/// Asks for hints of new events for the next `seconds`; 0 ends it.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn want_hints(tx: &mut PgConnection, seconds: f64) -> Result<()> {
+    query!(
+        "/* outbox::want_hints */
+        UPDATE outbox_settings SET hints_until = clock_timestamp() + make_interval(secs => $1)",
+        seconds,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What slows a drain down, as far as PostgreSQL knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Diagnosis {
+    /// Dead rows of the outbox that cannot be or were not cleaned up, by PostgreSQL's statistics.
+    pub dead_rows: i64,
+    /// Who holds the horizon before which nothing can be cleaned up.
+    pub holder: Option<Holder>,
+    /// Who keeps sessions waiting for a lock.
+    pub blocker: Option<Blocker>,
+}
+
+/// Who keeps sessions of the outbox waiting for a lock, for more than a second by now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Blocker {
+    /// How many wait.
+    pub waiting: i64,
+    /// Process id; 0 for a prepared transaction.
+    pub pid: i32,
+    /// Application, or user.
+    pub name: String,
+    /// Age of its transaction in seconds, where it is known.
+    pub age_seconds: Option<f64>,
+}
+
+/// Who holds the xmin horizon.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Holder {
+    /// Its process, a replication slot or a prepared transaction.
+    pub kind: String,
+    /// Process id; none for a slot or a prepared transaction.
+    pub pid: Option<i32>,
+    /// Application, or the name of the slot or transaction.
+    pub name: String,
+    /// Age of its transaction in seconds, where it is known.
+    pub age_seconds: Option<f64>,
+}
+
+/// Looks for what slows a drain down.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
+    let holder = query_as!(
+        Holder,
+        r#"/* outbox::diagnose holder */
+        SELECT kind AS "kind!", pid, name AS "name!", age_seconds FROM (
+            SELECT 'session' AS kind, pid, coalesce(nullif(application_name, ''), usename::text, backend_type) AS name,
+                extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age_seconds,
+                greatest(age(backend_xmin), age(backend_xid)) AS held
+            FROM pg_stat_activity
+            WHERE pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
+                AND backend_type <> 'autovacuum worker'
+            UNION ALL
+            SELECT 'replication slot', active_pid, slot_name::text, NULL, greatest(age(xmin), age(catalog_xmin))
+            FROM pg_replication_slots WHERE xmin IS NOT NULL
+            UNION ALL
+            SELECT 'prepared transaction', NULL, gid, extract(epoch FROM clock_timestamp() - prepared)::float8,
+                age(transaction)
+            FROM pg_prepared_xacts) AS holders
+        WHERE held IS NOT NULL AND coalesce(age_seconds, 60) >= 5
+        ORDER BY held DESC LIMIT 1"#,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let dead_rows = query_scalar!(
+        r#"/* outbox::diagnose dead rows */
+        SELECT coalesce(pg_stat_get_dead_tuples('outbox_events'::regclass), 0) AS "rows!""#,
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    let blocker = query_as!(
+        Blocker,
+        r#"/* outbox::diagnose blocker */
+        SELECT count(DISTINCT waiting.pid) AS "waiting!", by.pid AS "pid!",
+            coalesce(nullif(blocker.application_name, ''), blocker.usename::text, blocker.backend_type, 'a prepared transaction')
+                AS "name!",
+            extract(epoch FROM clock_timestamp() - blocker.xact_start)::float8 AS age_seconds
+        FROM pg_locks AS waiting
+        JOIN pg_stat_activity AS waiter ON waiter.pid = waiting.pid AND waiter.datname = current_database()
+        CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS by (pid)
+        LEFT JOIN pg_stat_activity AS blocker ON blocker.pid = by.pid
+        WHERE NOT waiting.granted AND waiting.waitstart < clock_timestamp() - interval '1 s'
+            AND waiter.query LIKE '%outbox%'
+        GROUP BY by.pid, blocker.application_name, blocker.usename, blocker.backend_type, blocker.xact_start
+        ORDER BY 1 DESC, blocker.xact_start LIMIT 1"#,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(Diagnosis { dead_rows, holder, blocker })
+}
