@@ -229,6 +229,7 @@ async fn too_many_unknown(run: &Run<'_>, unknown: u64, listed: u64) -> Result<Op
         job: CharacterVerifier::NAME,
         shard_count: run.terms.part.count,
         shard_index: i32::try_from(run.ctx.run.shard.index).unwrap_or(i32::MAX),
+        shared: false,
     };
     let before = run
         .ctx

@@ -19,6 +19,11 @@ impl Budget {
         Self { ends_at: Instant::now() + max_runtime, reserve: reserve(max_runtime), stop }
     }
 
+    /// For work that ends only by a stop.
+    pub fn endless(stop: Stop) -> Self {
+        Self::start(ENDLESS, stop)
+    }
+
     /// When the whole run must be over.
     pub fn ends_at(&self) -> Instant {
         self.ends_at
@@ -47,6 +52,9 @@ impl Budget {
         self.work_ends_at().saturating_duration_since(Instant::now())
     }
 }
+
+/// Longer than any process lives, and far from the end of the clock.
+const ENDLESS: Duration = Duration::from_hours(24 * 3650);
 
 fn reserve(max_runtime: Duration) -> Duration {
     (max_runtime / 10).clamp(Duration::from_secs(5), Duration::from_mins(1))

@@ -15,6 +15,7 @@ use store::{
     counters::Count,
     ledger::Tally,
 };
+use time::OffsetDateTime;
 
 use crate::{Budget, Delta, JobError, RunInfo, lease_guard::Part};
 
@@ -55,6 +56,7 @@ struct Counted {
     totals: HashMap<(String, String), i64>,
     gauges: Vec<(&'static Gauge, Vec<String>, f64)>,
     expected: Option<u64>,
+    in_order_at: Option<OffsetDateTime>,
 }
 
 impl Context {
@@ -167,6 +169,25 @@ impl Context {
         let mut numbers = self.numbers();
         numbers.gauges.retain(|(known, at, _)| known.name != gauge.name || *at != labels);
         numbers.gauges.push((gauge, labels, value));
+    }
+
+    /// Writes what an operator should know into the run's row while it goes on, where `status` shows it; none takes it back.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn note(&self, note: Option<&str>) -> Result<(), DbError> {
+        let (Part::Leased { row, .. } | Part::Dry { row }) = &self.part else { return Ok(()) };
+        self.db.transaction("write a note", async |tx| store::ledger::note(tx, *row, note).await).await
+    }
+
+    /// Says that a worker has done all there was to do: to those who watch, that is as good as a run that ended well.
+    pub fn in_order(&self) {
+        self.numbers().in_order_at = Some(self.clock.now());
+    }
+
+    /// When a worker had done all there was to do.
+    pub(crate) fn in_order_at(&self) -> Option<OffsetDateTime> {
+        self.numbers().in_order_at
     }
 
     /// Says how many items the run will look at, for progress.

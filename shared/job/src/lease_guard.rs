@@ -49,16 +49,22 @@ pub(crate) enum Part {
 pub(crate) struct OwnedSlot {
     pub(crate) job: &'static str,
     shard: Shard,
+    pub(crate) shared: bool,
 }
 
 impl OwnedSlot {
-    pub(crate) fn new(job: &'static str, shard: Shard) -> Self {
-        Self { job, shard }
+    pub(crate) fn new(job: &'static str, shard: Shard, shared: bool) -> Self {
+        Self { job, shard, shared }
     }
 
     pub(crate) fn borrowed(&self) -> Slot<'_> {
         let narrow = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-        Slot { job: self.job, shard_count: narrow(self.shard.count), shard_index: narrow(self.shard.index) }
+        Slot {
+            job: self.job,
+            shard_count: narrow(self.shard.count),
+            shard_index: narrow(self.shard.index),
+            shared: self.shared,
+        }
     }
 }
 
@@ -178,6 +184,30 @@ async fn renew(ctx: &Context) -> Result<bool, runtime::DbError> {
             Part::Bystander => Ok(true),
         })
         .await
+}
+
+/// Whether this run tells the metrics of its group. Where runs share the work, the eldest does, with what all of them have
+/// counted.
+pub(crate) async fn speaks(ctx: &Context) -> bool {
+    let Part::Leased { slot, fencing_token, .. } = ctx.part() else { return true };
+    if !slot.shared {
+        return true;
+    }
+    let looked = ctx
+        .db
+        .transaction("look who tells the metrics", async |tx| {
+            let speaks = lease::is_eldest(tx, slot.borrowed(), *fencing_token).await?;
+            Ok::<_, sqlx::Error>((speaks, counters::totals(tx, slot.job, &slot.borrowed().label()).await?))
+        })
+        .await;
+    match looked {
+        Ok((speaks, totals)) => {
+            ctx.take_totals(totals);
+            speaks
+        }
+        // The next push tells.
+        Err(_) => false,
+    }
 }
 
 /// Gives the lease back and writes `counts`, which came too late for the run's last transaction.

@@ -47,6 +47,10 @@ pub trait Job {
     /// Name of the binary, the lease, the ledger's rows and the metrics' group.
     const NAME: &'static str;
 
+    /// Runs share the work among themselves instead of excluding each other. Of those that run at the same time the eldest
+    /// tells the metrics.
+    const SHARED: bool = false;
+
     /// Secrets beyond the runner's `DATABASE_URL`, `REDIS_URL` and `PUSHGATEWAY_URL`.
     const SECRETS: &'static [SecretSpec];
 
@@ -72,6 +76,17 @@ pub trait Job {
     /// # Errors
     /// What keeps it from going on; what was checkpointed stays.
     async fn run(prepared: &Self::Prepared, ctx: &Context) -> Result<Report, JobError>;
+
+    /// Whether a subcommand is the work itself without an end: [`Job::run`] with [`RunInfo::is_worker`], until it is told to
+    /// stop.
+    fn is_worker(_command: &Self::Command) -> bool {
+        false
+    }
+
+    /// A subcommand that needs neither PostgreSQL nor Redis; none for those that do.
+    fn alone(_prepared: &Self::Prepared, _command: &Self::Command) -> Option<Result<ExitCode, JobError>> {
+        None
+    }
 
     /// A further subcommand. It holds no lease, so it cannot checkpoint.
     ///

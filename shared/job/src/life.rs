@@ -38,7 +38,8 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
     }
     let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
     let setup = Setup::new(asked.common, secrets, &mut problems);
-    let settings = setup.settings(J::NAME, &mut problems);
+    let mut settings = setup.settings(J::NAME, &mut problems);
+    settings.is_worker = matches!(&asked.action, Action::Own(command) if J::is_worker(command));
     let prepared = J::validate(&asked.options, &setup, &mut problems);
     if let Action::Check = asked.action {
         let checked = stop.or(Box::pin(check::check::<J>(&setup, &settings, prepared.as_ref(), &problems, stop))).await;
@@ -51,13 +52,16 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
                 problems.add(J::NAME, "the settings were refused without a reason; this is a bug");
             }
             process::tell(&problems);
-            if let Action::Own(_) = asked.action {
+            if let (Action::Own(_), false) = (&asked.action, settings.is_worker) {
                 return ExitCode::Configuration;
             }
             return refused::<J>(&setup, &settings, &problems).await;
         }
     };
-    if let Action::Own(command) = asked.action {
+    if let (Action::Own(command), false) = (asked.action, settings.is_worker) {
+        if let Some(ended) = J::alone(&prepared, &command) {
+            return exit(ended);
+        }
         return exit(own::<J>(&setup, &settings, &prepared, command, stop).await);
     }
     let outcome = Box::pin(run::run::<J>(&asked.options, &setup, &settings, &prepared, stop)).await;

@@ -10,7 +10,7 @@ use metrics::{
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::Instant};
 
-use crate::{Context, Delta, Outcome, OutcomeName, Setup, setup::Settings};
+use crate::{Context, Delta, Outcome, OutcomeName, Setup, lease_guard, setup::Settings};
 
 /// Longest time for one push; a Pushgateway that hangs may cost two of them at the end.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(6);
@@ -53,16 +53,24 @@ impl<'a> Reporter<'a> {
             return;
         }
         loop {
-            let mut snapshot = ctx.snapshot(self.job);
-            snapshot.gauge(&IN_PROGRESS, NONE, 1.0).gauge(&DURATION, NONE, began.elapsed().as_secs_f64());
-            success(&mut snapshot, last_success);
-            if !self.send(&snapshot).await {
+            if lease_guard::speaks(ctx).await && !self.send(&self.now(ctx, began, last_success)).await {
                 ctx.note_counters(failed_push);
             }
             if tokio::time::timeout(self.interval, done.notified()).await.is_ok() {
                 return;
             }
         }
+    }
+
+    fn now(&self, ctx: &Context, began: Instant, last_success: Option<OffsetDateTime>) -> Snapshot {
+        let mut snapshot = ctx.snapshot(self.job);
+        snapshot.gauge(&IN_PROGRESS, NONE, 1.0).gauge(&DURATION, NONE, began.elapsed().as_secs_f64());
+        let in_order = ctx.in_order_at();
+        if let Some(at) = in_order {
+            snapshot.gauge(&LAST_RUN, NONE, seconds(at)).gauge(&EXIT_CODE, NONE, 0.0);
+        }
+        success(&mut snapshot, in_order.or(last_success));
+        snapshot
     }
 
     /// Tells how the run ended; `false` when that did not arrive. `counters_known`: the totals in memory are those of

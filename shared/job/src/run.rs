@@ -58,7 +58,11 @@ pub(crate) async fn run<J: Job>(
     let start = match stop.or(Box::pin(connect(setup, settings))).await {
         None => Err(Ok(Report::new(Ending::Stopped))),
         Some(Err(error)) => Err(Err(error)),
-        Some(Ok(connections)) => start(J::NAME, setup, settings, connections, stop).await.map_err(Err),
+        Some(Ok(connections)) => {
+            start(OwnedSlot::new(J::NAME, setup.shard, J::SHARED), setup, settings, connections, stop)
+                .await
+                .map_err(Err)
+        }
     };
     let (ctx, last_success) = match start {
         Ok(Start::Run(ctx, last_success)) => (*ctx, last_success),
@@ -104,13 +108,12 @@ enum Start {
 }
 
 async fn start(
-    job: &'static str,
+    slot: OwnedSlot,
     setup: &Setup,
     settings: &Settings,
     connections: Connections,
     stop: &Stop,
 ) -> Result<Start, JobError> {
-    let slot = OwnedSlot::new(job, setup.shard);
     // Not cut short by a stop: a lease that was taken without being known would last until it runs out.
     let begin = lease_guard::begin(&connections.db, slot, settings, setup.common.dry_run).await?;
     let Begun { part, started_at, totals, last_success_at } = match begin {
@@ -140,8 +143,13 @@ pub(crate) fn context(
         dry_run: setup.common.dry_run,
         started_at,
         output: setup.common.output,
+        is_worker: settings.is_worker,
     };
-    let budget = Budget::start(setup.common.max_runtime, stop.clone());
+    let budget = if settings.is_worker {
+        Budget::endless(stop.clone())
+    } else {
+        Budget::start(setup.common.max_runtime, stop.clone())
+    };
     let Connections { db, redis, .. } = connections;
     Context::new(db, redis, stop.clone(), setup.clock.clone(), setup.random.clone(), run, budget, part)
 }
@@ -191,9 +199,9 @@ async fn finish(ctx: &Context, outcome: &mut Outcome, reporter: &Reporter<'_>, l
     outcome.tally = ctx.tally();
     outcome.details = ctx.details();
     match closed {
-        Ok(Closed::Ours { last_success }) => {
+        Ok(Closed::Ours { last_success, speaks }) => {
             let mut late = crate::Delta::default();
-            if !reporter.ended(ctx, outcome, last_success, true).await {
+            if speaks && !reporter.ended(ctx, outcome, last_success, true).await {
                 failed_push(&mut late);
             }
             lease_guard::release(ctx, &late.counts()).await;
@@ -220,7 +228,11 @@ fn fail(outcome: &mut Outcome, error: &JobError) {
 }
 
 enum Closed {
-    Ours { last_success: Option<OffsetDateTime> },
+    /// `speaks`: we are the one to tell it.
+    Ours {
+        last_success: Option<OffsetDateTime>,
+        speaks: bool,
+    },
     TakenOver,
 }
 
@@ -255,9 +267,9 @@ async fn close_once(ctx: &Context, outcome: &Outcome) -> Result<Closed, JobError
                     store::ledger::close(tx, row, closing).await
                 })
                 .await?;
-            return Ok(Closed::Ours { last_success: None });
+            return Ok(Closed::Ours { last_success: None, speaks: true });
         }
-        Part::Bystander => return Ok(Closed::Ours { last_success: None }),
+        Part::Bystander => return Ok(Closed::Ours { last_success: None, speaks: true }),
     };
     let mut counts = delta.counts();
     counts.extend(lease_guard::ended(outcome.name));
@@ -275,10 +287,11 @@ async fn close_once(ctx: &Context, outcome: &Outcome) -> Result<Closed, JobError
             }
             let totals = store::counters::totals(tx, slot.job, &slot.borrowed().label()).await?;
             let last_success = store::ledger::last_success_at(tx, slot.borrowed()).await?;
-            Ok::<_, sqlx::Error>(Some((totals, last_success)))
+            let speaks = !slot.shared || store::lease::is_eldest(tx, slot.borrowed(), fencing_token).await?;
+            Ok::<_, sqlx::Error>(Some((totals, last_success, speaks)))
         })
         .await?;
-    let Some((totals, last_success)) = closed else { return Ok(Closed::TakenOver) };
+    let Some((totals, last_success, speaks)) = closed else { return Ok(Closed::TakenOver) };
     ctx.take_totals(totals);
-    Ok(Closed::Ours { last_success })
+    Ok(Closed::Ours { last_success, speaks })
 }

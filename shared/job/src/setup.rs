@@ -66,6 +66,8 @@ pub struct RunInfo {
     pub started_at: OffsetDateTime,
     /// How results on standard output look.
     pub output: Output,
+    /// It goes on until it is told to stop.
+    pub is_worker: bool,
 }
 
 /// What a job's settings are checked with.
@@ -86,6 +88,7 @@ pub struct Setup {
 /// The runner's own settings, as far as they could be read.
 #[derive(Debug)]
 pub(crate) struct Settings {
+    pub(crate) is_worker: bool,
     pub(crate) run_id: String,
     pub(crate) trigger: Trigger,
     pub(crate) group: Group,
@@ -140,6 +143,7 @@ impl Setup {
             problems.add("METRICS_TEXTFILE", format_args!("the folder of {} does not exist", path.display()));
         }
         Settings {
+            is_worker: false,
             run_id,
             trigger: common.run_trigger.unwrap_or_else(|| Trigger::of_job(job_name.as_deref())),
             group,

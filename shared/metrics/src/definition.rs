@@ -1,6 +1,6 @@
 //! What a metric is, and the list of all of them.
 
-use crate::{runner, verifier};
+use crate::{outbox, runner, verifier};
 
 /// A total that only grows and goes on from run to run.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,14 +51,18 @@ pub struct Metric {
 
 /// The counters that `job` pushes: the runner's, and the job's own.
 pub fn counters(job: &str) -> Vec<&'static Counter> {
-    let own = if job == verifier::JOB { verifier::COUNTERS } else { &[] };
+    let own = match job {
+        verifier::JOB => verifier::COUNTERS,
+        outbox::JOB => outbox::COUNTERS,
+        _ => &[],
+    };
     runner::COUNTERS.iter().chain(own).copied().collect()
 }
 
 /// All metrics of the system, sorted by name.
 pub fn catalogue() -> Vec<Metric> {
-    let counters = [runner::COUNTERS, verifier::COUNTERS].concat();
-    let gauges = [runner::GAUGES, verifier::GAUGES].concat();
+    let counters = [runner::COUNTERS, verifier::COUNTERS, outbox::COUNTERS].concat();
+    let gauges = [runner::GAUGES, verifier::GAUGES, outbox::GAUGES].concat();
     let mut all: Vec<Metric> = counters
         .iter()
         .map(|&&Counter { name, help, labels, .. }| Metric { name, help, labels, kind: Kind::Counter })
@@ -94,7 +98,7 @@ mod tests {
 
     #[test]
     fn each_series_has_a_value_per_label_and_appears_once() {
-        for counter in [runner::COUNTERS, verifier::COUNTERS].concat() {
+        for counter in [runner::COUNTERS, verifier::COUNTERS, outbox::COUNTERS].concat() {
             assert!(!counter.series.is_empty(), "{}", counter.name);
             assert!(counter.series.iter().all(|values| values.len() == counter.labels.len()), "{}", counter.name);
             let unique: HashSet<_> = counter.series.iter().collect();

@@ -6,6 +6,7 @@
 
 mod definition;
 mod group;
+pub mod outbox;
 mod push;
 pub mod runner;
 mod snapshot;

@@ -7,7 +7,7 @@ use std::{fmt, str::FromStr, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
 use crate::Secret;
@@ -239,6 +239,20 @@ impl Database {
             Ok(Err(error)) => Some(error),
             Err(_) => Some(sqlx::Error::PoolTimedOut),
         }
+    }
+
+    /// Listens for notifications on a connection of its own, which comes back by itself. Behind a transaction-mode pooler
+    /// nothing is ever heard.
+    ///
+    /// # Errors
+    /// By what it means for the caller.
+    pub async fn listen(&self, channel: &str) -> Result<PgListener, DbError> {
+        let what = "listen for notifications";
+        let options = (*self.pool.connect_options()).clone();
+        let pool = PgPoolOptions::new().max_connections(1).acquire_timeout(CONNECT).connect_lazy_with(options);
+        let mut listener = PgListener::connect_with(&pool).await.map_err(|error| DbError::new(what, error))?;
+        listener.listen(channel).await.map_err(|error| DbError::new(what, error))?;
+        Ok(listener)
     }
 
     /// Ends all connections, without waiting for a server that does not answer.

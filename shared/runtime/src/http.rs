@@ -10,12 +10,16 @@ const CONNECT: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// TLS or the name cannot be set up.
-#[expect(clippy::disallowed_methods, reason = "the one place where HTTP clients are made")]
 pub fn client(user_agent: &str, timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    builder(user_agent, timeout).build()
+}
+
+/// What [`client`] is made of, for one that needs more.
+#[expect(clippy::disallowed_methods, reason = "the one place where HTTP clients are made")]
+pub fn builder(user_agent: &str, timeout: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .user_agent(user_agent)
         .connect_timeout(CONNECT)
         .timeout(timeout)
         .redirect(reqwest::redirect::Policy::none())
-        .build()
 }

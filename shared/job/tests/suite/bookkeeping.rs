@@ -12,7 +12,7 @@ use store::{
 
 use crate::probe::pooled;
 
-const WHOLE: Slot<'_> = Slot { job: "probe", shard_count: 1, shard_index: 0 };
+const WHOLE: Slot<'_> = Slot { job: "probe", shard_count: 1, shard_index: 0, shared: false };
 
 async fn open(db: &Database, slot: Slot<'_>, dry_run: bool) -> i64 {
     let run = NewRun { slot, run_id: "r", trigger: "manual", dry_run, version: "0.1.0" };

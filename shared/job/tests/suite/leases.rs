@@ -13,10 +13,10 @@ use store::{
 
 use crate::probe::{expire_leases, pooled};
 
-const WHOLE: Slot<'_> = Slot { job: "probe", shard_count: 1, shard_index: 0 };
+const WHOLE: Slot<'_> = Slot { job: "probe", shard_count: 1, shard_index: 0, shared: false };
 
 fn shard(index: i32, count: i32) -> Slot<'static> {
-    Slot { job: "probe", shard_count: count, shard_index: index }
+    Slot { job: "probe", shard_count: count, shard_index: index, shared: false }
 }
 
 async fn acquire(db: &Database, slot: Slot<'_>, run_id: &str) -> Result<i64, Busy> {
