@@ -1,0 +1,122 @@
+//! Whom to blame when events were not taken: the events, or the sink. One batch alone cannot tell, since it may hold a
+//! single aggregate; so everything that was published at the same time is looked at together.
+
+use crate::sink::{Fate, Published, Rejection, SinkError};
+
+/// So many aggregates must have failed, and nothing else happened, before the sink is blamed instead of their events.
+const CROWD: usize = 3;
+
+/// Decides, for batches that were published beside each other: rejections that are the sink's become [`Fate::Left`], and
+/// its trouble is told. `was_held` says of a batch and an event, by their places, whether the event was rejected before,
+/// while the sink took others: such are no sign of an outage, however many they are.
+pub fn judge(published: &mut [Published], was_held: impl Fn(usize, usize) -> bool) {
+    let is_alive = published.iter().flat_map(|batch| &batch.fates).any(|fate| match fate {
+        Fate::Published => true,
+        // A limit of the sink that one event exceeds says that the sink works.
+        Fate::Rejected(rejection) => rejection.for_good,
+        Fate::Left => false,
+    });
+    if !is_alive
+        && published.iter().all(|batch| batch.trouble.is_none())
+        && let Some((place, error)) = outage(published, was_held)
+    {
+        published[place].trouble = Some(error);
+    }
+    if published.iter().all(|batch| batch.trouble.is_none()) {
+        return;
+    }
+    // A sink that was alive a moment ago and is in trouble now owes its silence to that.
+    let is_spared = |rejection: &Rejection| !rejection.for_good && (!is_alive || rejection.is_silent);
+    for fate in published.iter_mut().flat_map(|batch| &mut batch.fates) {
+        if matches!(fate, Fate::Rejected(rejection) if is_spared(rejection)) {
+            *fate = Fate::Left;
+        }
+    }
+}
+
+/// Nothing was taken and nobody said why the sink as a whole would not: is it the sink all the same? There is at most one
+/// rejection an aggregate.
+fn outage(published: &[Published], was_held: impl Fn(usize, usize) -> bool) -> Option<(usize, SinkError)> {
+    let mut rejections = Vec::new();
+    for (batch, answer) in published.iter().enumerate() {
+        for (event, fate) in answer.fates.iter().enumerate() {
+            if let Fate::Rejected(rejection) = fate {
+                rejections.push((batch, event, rejection));
+            }
+        }
+    }
+    if let Some((batch, _, rejection)) = rejections.iter().find(|(.., rejection)| rejection.is_silent) {
+        return Some((*batch, SinkError::unavailable(&rejection.reason)));
+    }
+    rejections.retain(|&(batch, event, _)| !was_held(batch, event));
+    let (batch, _, first) = rejections.first().filter(|_| rejections.len() >= CROWD)?;
+    let error = SinkError::Unavailable {
+        reason: format!("{}, and so for all of {} aggregates", first.reason, rejections.len()),
+        retry_after: rejections.iter().filter_map(|(.., rejection)| rejection.retry_after).max(),
+    };
+    Some((*batch, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rejection(is_silent: bool) -> Fate {
+        Fate::Rejected(Rejection { reason: "500".to_owned(), for_good: false, retry_after: None, is_silent })
+    }
+
+    /// One batch for each word: p published, r rejected, s silent, - left, ! in trouble.
+    fn batches(words: &str) -> Vec<Published> {
+        let batch = |word: &str| Published {
+            fates: word
+                .chars()
+                .filter(|letter| *letter != '!')
+                .map(|letter| match letter {
+                    'p' => Fate::Published,
+                    'r' => rejection(false),
+                    's' => rejection(true),
+                    _ => Fate::Left,
+                })
+                .collect(),
+            last_number: None,
+            trouble: word.contains('!').then(|| SinkError::unavailable("gone")),
+        };
+        words.split(' ').map(batch).collect()
+    }
+
+    fn judged(words: &str, was_held: impl Fn(usize, usize) -> bool) -> (String, bool) {
+        let mut all = batches(words);
+        judge(&mut all, was_held);
+        let letter = |fate: &Fate| match fate {
+            Fate::Published => 'p',
+            Fate::Rejected(_) => 'r',
+            Fate::Left => '-',
+        };
+        let told: Vec<String> = all.iter().map(|batch| batch.fates.iter().map(letter).collect()).collect();
+        (told.join(" "), all.iter().any(|batch| batch.trouble.is_some()))
+    }
+
+    #[test]
+    fn batches_are_judged_together() {
+        let fresh = |_, _| false;
+        for (words, expected, is_outage) in [
+            ("r r r", "- - -", true),
+            ("r r", "r r", false),
+            ("r r r p", "r r r p", false),
+            // One silence alone is the event's as long as others are answered, and the sink's otherwise.
+            ("s p", "r p", false),
+            ("s r", "- -", true),
+            // Cut off in the middle.
+            ("ps pr p!", "p- pr p", true),
+            ("r !", "- ", true),
+        ] {
+            assert_eq!(judged(words, fresh), (expected.to_owned(), is_outage), "{words}");
+        }
+    }
+
+    #[test]
+    fn those_that_were_rejected_before_are_no_crowd() {
+        assert_eq!(judged("r r rr", |_, _| true), ("r r rr".to_owned(), false));
+        assert_eq!(judged("rrr rr", |batch, _| batch == 1), ("--- --".to_owned(), true));
+    }
+}

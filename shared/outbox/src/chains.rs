@@ -1,0 +1,94 @@
+//! Publishing event by event: aggregates beside each other, the events of an aggregate one after the other, each sent
+//! only when the one before it is known to be taken. So whatever fails, an aggregate's events arrive without a gap.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+};
+
+use futures::{StreamExt, stream};
+
+use crate::{
+    Aggregate, Event,
+    sink::{Fate, Published, Rejection, SinkError},
+};
+
+/// How an attempt ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The sink has the event.
+    Taken,
+    /// The sink answered, and did not take it.
+    Refused(Rejection),
+    /// The sink took the call and gave no answer. If others get one, the event is to blame; else the sink.
+    Silence(String),
+    /// It is not about this event: nothing more is tried.
+    Stop(SinkError),
+}
+
+/// Tries the events, at most `width` at once, and says what became of them; [`crate::judge`] has the last word.
+pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
+    let ends: RefCell<Vec<Option<End>>> = RefCell::new(events.iter().map(|_| None).collect());
+    let (anything_taken, silence, stopped) = (Cell::new(false), Cell::new(false), Cell::new(false));
+    let may_go_on = || !stopped.get() && (!silence.get() || anything_taken.get());
+    let (attempt, ends_ref) = (&attempt, &ends);
+    let (taken, silent, stop, may_go_on) = (&anything_taken, &silence, &stopped, &may_go_on);
+    stream::iter(chains(events))
+        .for_each_concurrent(width, async |chain: Vec<usize>| {
+            for place in chain {
+                if !may_go_on() {
+                    return;
+                }
+                let end = attempt(&events[place]).await;
+                let goes_on = matches!(end, End::Taken);
+                match &end {
+                    End::Taken => taken.set(true),
+                    End::Refused(_) => {}
+                    End::Silence(_) => silent.set(true),
+                    End::Stop(_) => stop.set(true),
+                }
+                ends_ref.borrow_mut()[place] = Some(end);
+                if !goes_on {
+                    return;
+                }
+            }
+        })
+        .await;
+    conclude(ends.into_inner())
+}
+
+/// The places of each aggregate's events, aggregates in the order of their first event.
+fn chains(events: &[Event]) -> Vec<Vec<usize>> {
+    let mut numbers: HashMap<&Aggregate, usize> = HashMap::new();
+    let mut chains: Vec<Vec<usize>> = Vec::new();
+    for (place, event) in events.iter().enumerate() {
+        let number = *numbers.entry(&event.aggregate).or_insert_with(|| {
+            chains.push(Vec::new());
+            chains.len() - 1
+        });
+        chains[number].push(place);
+    }
+    chains
+}
+
+/// What each end says by itself. There is at most one failure an aggregate.
+fn conclude(ends: Vec<Option<End>>) -> Published {
+    let mut trouble = None;
+    let fate = |end: Option<End>| match end {
+        Some(End::Taken) => Fate::Published,
+        Some(End::Refused(rejection)) => Fate::Rejected(rejection),
+        Some(End::Silence(reason)) => {
+            Fate::Rejected(Rejection { reason, for_good: false, retry_after: None, is_silent: true })
+        }
+        Some(End::Stop(error)) => {
+            trouble.get_or_insert(error);
+            Fate::Left
+        }
+        None => Fate::Left,
+    };
+    let fates = ends.into_iter().map(fate).collect();
+    Published { fates, last_number: None, trouble }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,241 @@
+//! Redis Streams: each event once, in the order of its aggregate, numbered without a gap.
+//!
+//! Beside the stream there is a hash for each partition, which holds the owner's fencing token, the number of the last
+//! event, and the batches whose deletion in PostgreSQL is not confirmed yet. One atomic step checks the token, appends a
+//! batch and remembers it; a later step forgets it. So memory is bounded by what is in flight, and a new owner learns what
+//! is published and not deleted, however long ago that was.
+
+use std::{cell::RefCell, collections::HashMap};
+
+use redis::{Cmd, RedisError, Script, aio::ConnectionManager};
+use time::format_description::well_known::Rfc3339;
+
+use crate::{
+    Sink,
+    redis_check::check,
+    sink::{Adopted, Batch, Fate, Finding, Lane, Published, SinkError},
+};
+
+const ADOPT: &str = include_str!("lua/adopt.lua");
+const PUBLISH: &str = include_str!("lua/publish.lua");
+const LEAVE: &str = include_str!("lua/leave.lua");
+
+/// A stream of Redis.
+#[derive(Debug)]
+pub struct RedisSink {
+    connection: ConnectionManager,
+    stream: String,
+    /// `MAXLEN`, as text; empty for none.
+    maxlen: String,
+    publish: Script,
+    lanes: RefCell<HashMap<u16, State>>,
+}
+
+/// What is known of a partition.
+#[derive(Debug, Default)]
+struct State {
+    epoch: i64,
+    /// Names of batches that an earlier owner left, until their events are deleted.
+    adopted: Vec<String>,
+    /// Names of batches that need not be remembered any more.
+    confirmed: Vec<String>,
+}
+
+impl RedisSink {
+    /// Appends to `stream`, trimmed to about `maxlen` entries if that is given.
+    pub fn new(connection: ConnectionManager, stream: &str, maxlen: Option<u64>) -> Self {
+        Self {
+            connection,
+            stream: stream.to_owned(),
+            maxlen: maxlen.map(|most| most.to_string()).unwrap_or_default(),
+            publish: Script::new(PUBLISH),
+            lanes: RefCell::default(),
+        }
+    }
+
+    /// Beside the stream, also in a cluster.
+    fn state_key(&self, partition: u16) -> String {
+        state_key(&self.stream, partition)
+    }
+
+    fn command(&self, batch: Batch<'_>, forget: &[String], epoch: i64) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command
+            .arg(self.publish.get_hash())
+            .arg(2)
+            .arg(&self.stream)
+            .arg(self.state_key(batch.lane.partition))
+            .arg(batch.lane.token)
+            .arg(epoch)
+            .arg(batch.number)
+            .arg(batch.lane.partition)
+            .arg(&self.maxlen)
+            .arg(pack(batch.events.iter().map(|event| event.seq)))
+            .arg(forget.len());
+        for name in forget {
+            command.arg(name);
+        }
+        for event in batch.events {
+            let occurred_at = event.occurred_at.format(&Rfc3339).unwrap_or_default();
+            let mut id = uuid::Uuid::encode_buffer();
+            command.arg(event.seq).arg(&*event.event_id.hyphenated().encode_lower(&mut id)).arg(&event.event_type);
+            command.arg(&event.aggregate.kind).arg(&event.aggregate.id);
+            command.arg(&*event.brand_id.hyphenated().encode_lower(&mut id)).arg(occurred_at).arg(event.payload.get());
+        }
+        command
+    }
+}
+
+/// Where the state of a partition is kept.
+pub fn state_key(stream: &str, partition: u16) -> String {
+    format!("{{{stream}}}:drain:{partition}")
+}
+
+impl Sink for RedisSink {
+    const PIPELINED: bool = true;
+
+    async fn adopt(&self, lane: Lane, acknowledged: i64) -> Result<Adopted, SinkError> {
+        let mut connection = self.connection.clone();
+        let answer: (i64, i64, Vec<String>) = {
+            let mut values: Vec<redis::Value> = Script::new(ADOPT)
+                .key(self.state_key(lane.partition))
+                .arg(lane.token)
+                .arg(acknowledged)
+                .invoke_async(&mut connection)
+                .await
+                .map_err(meaning)?;
+            let batches = values.split_off(values.len().min(2));
+            let number = |value: Option<&redis::Value>| {
+                value.map_or(Ok(0), |value| redis::from_redis_value_ref::<i64>(value).map_err(unreadable))
+            };
+            let texts = batches.iter().map(|value| redis::from_redis_value_ref(value).map_err(unreadable));
+            (number(values.first())?, number(values.get(1))?, texts.collect::<Result<_, _>>()?)
+        };
+        let (epoch, last, fields) = answer;
+        let mut state = State { epoch, ..State::default() };
+        let mut published = Vec::new();
+        for field in fields.chunks_exact(2) {
+            state.adopted.push(field[0].clone());
+            published.extend(unpack(&field[1])?);
+        }
+        self.lanes.borrow_mut().insert(lane.partition, state);
+        Ok(Adopted { published, last_number: Some(last) })
+    }
+
+    async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
+        let (forget, epoch) = {
+            let lanes = self.lanes.borrow();
+            let state = lanes.get(&batch.lane.partition).ok_or(SinkError::Fenced)?;
+            (state.confirmed.clone(), state.epoch)
+        };
+        let command = self.command(batch, &forget, epoch);
+        let mut connection = self.connection.clone();
+        let mut answer = command.query_async::<i64>(&mut connection).await;
+        if answer
+            .as_ref()
+            .is_err_and(|error| error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript))
+        {
+            self.publish.prepare_invoke().load_async(&mut connection).await.map_err(meaning)?;
+            answer = command.query_async::<i64>(&mut connection).await;
+        }
+        let last = answer.map_err(meaning)?;
+        if let Some(state) = self.lanes.borrow_mut().get_mut(&batch.lane.partition) {
+            state.confirmed.retain(|name| !forget.contains(name));
+        }
+        Ok(Published { fates: vec![Fate::Published; batch.events.len()], last_number: Some(last), trouble: None })
+    }
+
+    fn confirmed(&self, lane: Lane, batch: u64) {
+        if let Some(state) = self.lanes.borrow_mut().get_mut(&lane.partition) {
+            if batch == 0 {
+                let adopted = std::mem::take(&mut state.adopted);
+                state.confirmed.extend(adopted);
+            } else {
+                state.confirmed.push(format!("b:{}:{batch}", state.epoch));
+            }
+        }
+    }
+
+    async fn leave(&self, lane: Lane) -> Result<(), SinkError> {
+        let Some(state) = self.lanes.borrow_mut().remove(&lane.partition) else { return Ok(()) };
+        if state.confirmed.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.connection.clone();
+        Script::new(LEAVE)
+            .key(self.state_key(lane.partition))
+            .arg(lane.token)
+            .arg(&state.confirmed)
+            .invoke_async::<i64>(&mut connection)
+            .await
+            .map(drop)
+            .map_err(meaning)
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        check(&self.connection, &self.stream, !self.maxlen.is_empty()).await
+    }
+}
+
+/// What an answer of Redis means for the drain.
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+pub(crate) fn meaning(error: RedisError) -> SinkError {
+    match error.code() {
+        Some("FENCED") => SinkError::Fenced,
+        Some("WRONGTYPE") => SinkError::Refused(
+            "OUTBOX_STREAM names a key of Redis that is no stream: give another name, or remove the key".to_owned(),
+        ),
+        Some("NOAUTH" | "WRONGPASS" | "NOPERM") => SinkError::Refused(format!("Redis: {error}")),
+        _ if error.kind() == redis::ErrorKind::AuthenticationFailed => SinkError::Refused(format!("Redis: {error}")),
+        _ => SinkError::unavailable(format_args!("Redis: {error}")),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+fn unreadable(error: redis::ParsingError) -> SinkError {
+    SinkError::Refused(format!("the drain's state in Redis is unreadable: {error}"))
+}
+
+/// The first number and then the steps from each to the next: some five bytes an event.
+fn pack(seqs: impl Iterator<Item = i64>) -> String {
+    let mut packed = String::new();
+    let mut before = 0;
+    for seq in seqs {
+        if !packed.is_empty() {
+            packed.push(',');
+        }
+        packed.push_str(&(seq - before).to_string());
+        before = seq;
+    }
+    packed
+}
+
+pub(crate) fn unpack(packed: &str) -> Result<Vec<i64>, SinkError> {
+    let mut seq = 0_i64;
+    let step = |text: &str| {
+        seq = text.parse::<i64>().ok().and_then(|step| seq.checked_add(step))?;
+        Some(seq)
+    };
+    let seqs: Option<Vec<i64>> = packed.split(',').filter(|text| !text.is_empty()).map(step).collect();
+    seqs.ok_or_else(|| SinkError::Refused("the drain's state in Redis is unreadable: a batch in flight".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_packed_comes_out_again() {
+        for seqs in [vec![], vec![7], vec![1, 2, 3, 900, i64::MAX], vec![5, 3, 9]] {
+            assert_eq!(unpack(&pack(seqs.iter().copied())).unwrap(), seqs);
+        }
+        for spoilt in ["x", "1,,x", "9223372036854775807,1"] {
+            assert!(matches!(unpack(spoilt), Err(SinkError::Refused(_))), "{spoilt}");
+        }
+    }
+
+    #[test]
+    fn the_state_lies_in_the_slot_of_the_stream() {
+        assert_eq!(state_key("rollcall:events", 3), "{rollcall:events}:drain:3");
+    }
+}

@@ -1,0 +1,48 @@
+//! Standard output: a JSON object a line. At least once: what is written and not deleted yet is written again after a
+//! crash.
+
+use tokio::io::{AsyncWriteExt, Stdout};
+
+use crate::{
+    Body, Sink,
+    sink::{Batch, Fate, Finding, Published, SinkError},
+};
+
+/// Standard output.
+#[derive(Debug)]
+pub struct StdoutSink(tokio::sync::Mutex<Stdout>);
+
+impl Default for StdoutSink {
+    fn default() -> Self {
+        Self(tokio::sync::Mutex::new(tokio::io::stdout()))
+    }
+}
+
+impl Sink for StdoutSink {
+    async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
+        let mut text = Vec::new();
+        for event in batch.events {
+            let start = text.len();
+            serde_json::to_writer(&mut text, &Body::from(event)).map_err(SinkError::unavailable)?;
+            // A payload is kept to the letter, but for line breaks between its parts; none can stand inside a string.
+            text[start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
+            text.push(b'\n');
+        }
+        let mut stdout = self.0.lock().await;
+        let written = async {
+            stdout.write_all(&text).await?;
+            stdout.flush().await
+        };
+        match written.await {
+            Ok(()) => {
+                Ok(Published { fates: vec![Fate::Published; batch.events.len()], last_number: None, trouble: None })
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(SinkError::Closed),
+            Err(error) => Err(SinkError::unavailable(format_args!("standard output: {error}"))),
+        }
+    }
+
+    async fn check(&self) -> Vec<Finding> {
+        vec![Finding::Good("standard output".to_owned())]
+    }
+}
