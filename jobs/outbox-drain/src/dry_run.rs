@@ -1,0 +1,76 @@
+//! What a run would publish, by type.
+
+use std::collections::BTreeMap;
+
+use job::{Context, Ending, JobError, Report};
+use store::outbox::{
+    BUCKETS,
+    held::{self, key},
+    pages::{self, Place},
+    state,
+};
+use tracing::info;
+
+use crate::{heldback::HeldBack, options::Settings};
+
+/// Events of a bucket read at a time.
+const EACH: i64 = 16;
+/// Bytes of payload read at a time.
+const BYTES: usize = 4 * 1024 * 1024;
+
+/// Reads everything that waits and takes no partition.
+pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, JobError> {
+    let share = settings.share;
+    let (mut places, held) = ctx
+        .db
+        .transaction("read what waits", async |tx| {
+            let partitions = store::outbox::partitions::foreign(tx, share, &[]).await?;
+            let split = store::outbox::partitions::split(tx, "", share).await?;
+            let buckets: Vec<i16> = (0..BUCKETS).collect();
+            let held = held::load(tx, &buckets).await?;
+            let place = |bucket: i16| {
+                let of = partitions.iter().find(|p| p.partition == bucket % split.partitions)?;
+                let due = held.iter().filter(|held| held.bucket == bucket && held.is_due).map(|held| held.seq - 1);
+                Some(Place { bucket, after: due.min().unwrap_or(i64::MAX).min(of.floor) })
+            };
+            Ok::<_, sqlx::Error>(((0..BUCKETS).filter_map(place).collect::<Vec<_>>(), held))
+        })
+        .await?;
+    let mut held_back = HeldBack::default();
+    held_back.replace(&held);
+    let most = match settings.options.max_events {
+        0 => u64::MAX,
+        most => most,
+    };
+    let (mut by_type, mut found, mut waiting) = (BTreeMap::<String, u64>::new(), 0, 0);
+    while !places.is_empty() && found < most && ctx.budget.working() {
+        let page = ctx.db.transaction("read events", async |tx| pages::read(tx, &places, EACH, BYTES).await).await?;
+        if page.events.is_empty() {
+            break;
+        }
+        for event in page.events {
+            if let Some(place) = places.iter_mut().find(|place| place.bucket == event.bucket) {
+                place.after = event.seq;
+            }
+            if held_back.waits(key(&event.aggregate_type, &event.aggregate_id)) {
+                waiting += 1;
+            } else if found < most {
+                found += 1;
+                *by_type.entry(event.event_type).or_default() += 1;
+            }
+        }
+    }
+    info!(sink = settings.options.outbox_sink.name(), by_type = ?by_type, held_back = waiting, "dry run: nothing is written");
+    let mut counted = job::Delta::default();
+    (counted.scanned, counted.changed, counted.skipped) = (found + waiting, found, waiting);
+    ctx.count(counted);
+    let state = ctx.db.transaction("read how the outbox stands", async |tx| state::state(tx).await).await?;
+    let left = state.backlog.unsigned_abs().saturating_sub(found);
+    if ctx.stop.is_stopped() {
+        return Ok(Report::new(Ending::Stopped));
+    }
+    let ending = if found == 0 { Ending::NothingToDo } else { Ending::Done };
+    let types: Vec<String> = by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    let note = (found > 0).then(|| format!("would publish {}", types.join(", ")));
+    Ok(Report { ending, remaining: left, note })
+}

@@ -1,0 +1,163 @@
+//! Whether the stream holds what PostgreSQL knows to be published, once and in order.
+//!
+//! The acknowledged numbers are read first and the stream afterwards, up to where it ended at the start: whatever runs
+//! beside it cannot look like a fault. Ids and aggregates are looked at in several passes over the stream, each with a part
+//! of them, so that the memory does not grow with the stream.
+
+use std::collections::HashMap;
+
+use identity::codes::ExitCode;
+use job::{Context, JobError, Output, screen};
+use outbox::stream::{Entry, Span, Stream};
+use store::outbox::{
+    BUCKETS, dead_letters,
+    held::key,
+    pages::{self, Place},
+    partitions,
+};
+use uuid::Uuid;
+
+use crate::{
+    faults::{Faults, Ids, Numbers},
+    options::{Settings, SinkKind},
+    refused,
+};
+
+/// Ids that one pass over the stream remembers; some 40 bytes each.
+const REMEMBERED: u64 = 500_000;
+
+/// Compares, prints what is wrong, and ends with 65 if anything is.
+pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<ExitCode, JobError> {
+    if settings.options.outbox_sink != SinkKind::Redis {
+        return Err(JobError::config("OUTBOX_SINK: reconcile reads a Redis stream; another sink cannot be read back"));
+    }
+    let name = &settings.options.outbox_stream;
+    let acknowledged = ctx.db.transaction("read the partitions", async |tx| partitions::all(tx).await).await?;
+    let acknowledged: HashMap<u16, i64> = acknowledged
+        .into_iter()
+        .filter(|partition| partition.stream.as_ref() == Some(name))
+        .map(|partition| (partition.partition.unsigned_abs(), partition.acknowledged))
+        .collect();
+    let mut stream = Stream::new(ctx.redis.clone(), name);
+    let span = stream.span().await.map_err(|error| refused(&error))?;
+    let parts = (span.entries / REMEMBERED + 1).min(256);
+    let mut faults = Faults::default();
+    let mut entries = 0;
+    for part in 0..parts {
+        entries = pass(ctx, &mut stream, &span, part, parts, &acknowledged, &mut faults).await?;
+    }
+    faults.sort();
+    Ok(told(ctx, entries, &span, &faults))
+}
+
+/// One pass over the stream, with the numbers in the first and a part of the ids in each. Returns the entries met.
+async fn pass(
+    ctx: &Context,
+    stream: &mut Stream,
+    span: &Span,
+    part: u64,
+    parts: u64,
+    acknowledged: &HashMap<u16, i64>,
+    faults: &mut Faults,
+) -> Result<u64, JobError> {
+    let is_ours = |event: Uuid| u64::try_from(event.as_u128() % u128::from(parts)).is_ok_and(|of| of == part);
+    let is_our_aggregate = |entry: &Entry| key(&entry.aggregate_type, &entry.aggregate_id) % parts == part;
+    let mut numbers = Numbers::default();
+    let mut ids = Ids::default();
+    let mut entries = 0;
+    let mut after = None;
+    loop {
+        let page = stream.page(after.as_deref(), &span.last).await.map_err(|error| refused(&error))?;
+        let Some(last) = page.last else { break };
+        after = Some(last);
+        for entry in &page.entries {
+            entries += 1;
+            if part == 0 {
+                numbers.meet(entry, faults);
+            }
+            if is_ours(entry.event_id) {
+                ids.meet_event(entry, faults);
+            }
+            if is_our_aggregate(entry) {
+                ids.meet_aggregate(entry, faults);
+            }
+        }
+        if part == 0 {
+            faults.foreign += page.foreign;
+        }
+        if ctx.stop.is_stopped() {
+            return Err(JobError::retry("stopped before the end"));
+        }
+    }
+    if part == 0 {
+        numbers.close(acknowledged, span.is_trimmed, faults);
+    }
+    waiting(ctx, stream, &ids, is_ours, faults).await?;
+    Ok(entries)
+}
+
+/// Events that are on the stream and still in the outbox or among the dead letters. What is in flight is on its way out of
+/// the outbox; what is gone at a second look was.
+async fn waiting(
+    ctx: &Context,
+    stream: &mut Stream,
+    ids: &Ids,
+    is_ours: impl Fn(Uuid) -> bool,
+    faults: &mut Faults,
+) -> Result<(), JobError> {
+    let mut places: Vec<Place> = (0..BUCKETS).map(|bucket| Place { bucket, after: 0 }).collect();
+    let mut twice = Vec::new();
+    while !places.is_empty() {
+        let ids_page = ctx.db.transaction("read the outbox", async |tx| pages::ids(tx, &places, 200).await).await?;
+        if ids_page.is_empty() {
+            break;
+        }
+        for event in ids_page {
+            if let Some(place) = places.iter_mut().find(|place| place.bucket == event.bucket) {
+                place.after = event.seq;
+            }
+            if is_ours(event.event_id) && ids.has(event.event_id) {
+                twice.push(event);
+            }
+        }
+    }
+    let in_flight = stream.in_flight(BUCKETS.unsigned_abs()).await.map_err(|error| refused(&error))?;
+    twice.retain(|event| !in_flight.contains(&event.seq));
+    for event in twice {
+        let again = Place { bucket: event.bucket, after: event.seq - 1 };
+        let still = ctx.db.transaction("read the outbox", async |tx| pages::ids(tx, &[again], 1).await).await?;
+        if still.iter().any(|found| found.event_id == event.event_id) {
+            faults.waiting(event.event_id, event.seq);
+        }
+    }
+    let mut after = None;
+    loop {
+        let what = "read dead letters";
+        let letters = ctx.db.transaction(what, async |tx| dead_letters::ids(tx, after, 1000).await).await?;
+        let Some(last) = letters.last() else { return Ok(()) };
+        after = Some(*last);
+        for event in letters.into_iter().filter(|event| is_ours(*event) && ids.has(*event)) {
+            faults.dead(event);
+        }
+    }
+}
+
+fn told(ctx: &Context, entries: u64, span: &Span, faults: &Faults) -> ExitCode {
+    if ctx.run.output == Output::Json {
+        screen::line(&faults.to_json(entries).to_string());
+    } else {
+        for line in faults.lines() {
+            screen::line(&line);
+        }
+        let trimmed = if span.is_trimmed { ", the beginning was trimmed" } else { "" };
+        let foreign = if faults.foreign > 0 { format!(", {} of others", faults.foreign) } else { String::new() };
+        screen::line(&format!(
+            "{entries} entries{foreign}{trimmed}: {} missing, {} doubled, {} out of order, {} published and not deleted",
+            faults.missing_count(),
+            faults.doubled_count(),
+            faults.reordered_count(),
+            faults.waiting_count(),
+        ));
+    }
+    if faults.is_none() { ExitCode::Done } else { ExitCode::Data }
+}

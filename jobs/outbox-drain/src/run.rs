@@ -1,0 +1,171 @@
+//! A bounded run: until nothing is left.
+
+use std::time::Duration;
+
+use job::{Ending, JobError, Report, batches::End};
+use metrics::outbox as metric;
+use outbox::{Sink, sink::SinkError};
+use store::outbox::{
+    pages::{self, Place},
+    partitions::{self, Foreign},
+};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use crate::{
+    drain::{Drain, Pass, Trouble},
+    refused,
+};
+
+/// For how long a sink that takes nothing is waited for; then the next run tries.
+const OUTAGE: Duration = Duration::from_secs(30);
+/// Pause before the next pass while somebody may still bring something.
+const AGAIN: Duration = Duration::from_millis(10);
+/// Pause before the next look at partitions of others.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// Drains until nothing is left, `MAX_EVENTS` are out or the time is over.
+pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobError> {
+    let ended = until_empty(drain).await;
+    let state = match drain.gauges().await {
+        Ok(state) => Some(state),
+        Err(error) => {
+            // What was done stands; a statistic that could not be had must not make a failure of it.
+            warn!(%error, "gauges could not be read");
+            None
+        }
+    };
+    let ended = ended?;
+    let remaining = state.map_or(0, |state| state.backlog.unsigned_abs());
+    let (ending, note) = match ended {
+        Ended::Stopped => (Ending::Stopped, None),
+        Ended::ReaderGone => (Ending::Done, Some("whoever read standard output has gone".to_owned())),
+        Ended::Empty if drain.read.get() == 0 => (Ending::NothingToDo, None),
+        Ended::Empty | Ended::Limit => (Ending::Done, None),
+    };
+    let note = note.or_else(|| {
+        let held = state.filter(|state| state.held > 0 || state.dead_letters > 0)?;
+        Some(format!(
+            "{} aggregates are held back, {} events are dead letters: see dead-letters list",
+            held.held, held.dead_letters
+        ))
+    });
+    Ok(Report { ending, remaining, note })
+}
+
+enum Ended {
+    Empty,
+    Limit,
+    Stopped,
+    ReaderGone,
+}
+
+async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
+    let mut outage = Outage::default();
+    let mut seen: Option<Vec<Foreign>> = None;
+    loop {
+        match drain.pass().await? {
+            Pass::Whole { read, is_open } => {
+                outage = Outage::default();
+                if read > 0 {
+                    continue;
+                }
+                let pause = if is_open {
+                    AGAIN
+                } else if others_are_alive(drain, &mut seen).await? {
+                    return Ok(Ended::Empty);
+                } else {
+                    LOOK
+                };
+                if !drain.ctx.stop.sleep(pause).await {
+                    return Ok(Ended::Stopped);
+                }
+                if !drain.ctx.budget.working() {
+                    return Ok(Ended::Limit);
+                }
+            }
+            Pass::Yielded => {}
+            Pass::Cut(End::Stopped) => return Ok(Ended::Stopped),
+            Pass::Cut(_) => return Ok(Ended::Limit),
+            Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced)) => {
+                info!("partitions were lost to another run; taking what is free");
+                if !drain.ctx.stop.sleep(LOOK).await {
+                    return Ok(Ended::Stopped);
+                }
+                if !drain.ctx.budget.working() {
+                    return Ok(Ended::Limit);
+                }
+            }
+            Pass::Trouble(Trouble::Sink(SinkError::Closed)) => return Ok(Ended::ReaderGone),
+            Pass::Trouble(Trouble::Sink(error)) => {
+                let Some(pause) = outage.pause(drain, &error) else { return Err(refused(&error)) };
+                if outage.since.is_some_and(|since| since.elapsed() + pause > OUTAGE)
+                    || drain.ctx.budget.remaining() < pause
+                {
+                    return Err(refused(&error));
+                }
+                if !drain.ctx.stop.sleep(pause).await {
+                    return Ok(Ended::Stopped);
+                }
+            }
+        }
+    }
+}
+
+/// An outage of the sink, from its first sign on: the circuit is open, and each pass is a try.
+#[derive(Debug, Default)]
+pub(crate) struct Outage {
+    pub(crate) since: Option<Instant>,
+    tries: u32,
+}
+
+impl Outage {
+    /// How long to wait before the next try; none when no try helps.
+    pub(crate) fn pause<S: Sink>(&mut self, drain: &Drain<'_, S>, error: &SinkError) -> Option<Duration> {
+        let SinkError::Unavailable { retry_after, .. } = error else { return None };
+        if self.since.is_none() {
+            drain.ctx.note_counters(|delta| delta.add(&metric::OUTAGES, &[], 1));
+        }
+        self.since.get_or_insert_with(Instant::now);
+        self.tries += 1;
+        let base = Duration::from_millis(250 * 2_u64.pow(self.tries.min(6)));
+        let pause = drain.ctx.random.jitter(base).max(retry_after.unwrap_or_default());
+        warn!(%error, pause_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), "the sink takes nothing");
+        Some(pause)
+    }
+}
+
+/// Whether everything that is left is in the hands of runs that live. One that died holds its partitions for some seconds
+/// more: then we wait and take them.
+async fn others_are_alive<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<Foreign>>) -> Result<bool, JobError> {
+    let share = drain.settings.share;
+    let (own, split) = {
+        let lanes = drain.lanes.borrow();
+        (lanes.partitions(), lanes.count())
+    };
+    let (foreign, left) = drain
+        .ctx
+        .db
+        .transaction("look at the partitions of others", async |tx| {
+            let foreign = partitions::foreign(tx, share, &own).await?;
+            let places: Vec<Place> = (0..store::outbox::BUCKETS)
+                .filter_map(|bucket| {
+                    let of = foreign.iter().find(|foreign| foreign.partition == bucket % split)?;
+                    Some(Place { bucket, after: of.floor })
+                })
+                .collect();
+            let left = !places.is_empty() && !pages::read(tx, &places, 1, 1).await?.events.is_empty();
+            Ok::<_, sqlx::Error>((foreign, left))
+        })
+        .await?;
+    if !left {
+        return Ok(true);
+    }
+    let before = seen.get_or_insert_with(|| foreign.clone());
+    // Whoever has given a sign of life since the first look is alive.
+    let is_alive = |now: &Foreign| {
+        let then = before.iter().find(|then| then.partition == now.partition);
+        then.is_some_and(|then| now.expires_at > then.expires_at || now.fencing_token != then.fencing_token)
+    };
+    Ok(foreign.iter().all(is_alive))
+}
