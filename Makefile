@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-cluster images lint bench panels queries packages binaries
 
-PACKAGES := postgresql pgbouncer redis-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
+PACKAGES := postgresql pgbouncer redis-server nats-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
 export SQLX_OFFLINE := true
 # How test-cluster builds images: options of tools/images, such as --engine none.
 IMAGES ?=
@@ -21,7 +21,7 @@ test-long: packages binaries ## The same, with the kill and race tests at full l
 	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
 
 test-cluster: packages ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
-	tools/images $(IMAGES) character-verifier migrate
+	tools/images $(IMAGES) character-verifier migrate outbox-drain
 	cargo test --locked -p cluster -- --ignored --test-threads=4
 
 images: ## One image per binary as archives in target/images, by docker, buildah, or neither
@@ -36,7 +36,7 @@ lint: packages ## Formatting, clippy, licences and advisories, checked queries, 
 	tools/lint-manifests
 
 bench: packages ## Rates beside the ceilings measured in the same run (release build)
-	cargo build --release --locked -p character-verifier -p migrate -p esi-simulator -p bench
+	cargo build --release --locked -p character-verifier -p migrate -p outbox-drain -p esi-simulator -p bench
 	cargo run --release --quiet -p bench
 
 panels: packages binaries ## Draw docs/panels anew, from real runs and a real Prometheus

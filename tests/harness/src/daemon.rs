@@ -79,6 +79,9 @@ impl Daemon {
         for pid in descendants(self.pid()) {
             signal(pid, Signal::SIGSTOP);
         }
+        // A thread that is running on another core stops a little later, and could answer until then.
+        let stand = || descendants(self.pid()).into_iter().all(stands);
+        assert!(came_true_blocking(END, stand), "{} does not stop", self.name);
     }
 
     /// Undoes [`Daemon::freeze`].
@@ -140,6 +143,15 @@ pub(crate) fn descendants(pid: Pid) -> Vec<Pid> {
         next += 1;
     }
     family
+}
+
+/// Whether all threads of a process are stopped.
+fn stands(pid: Pid) -> bool {
+    let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return true };
+    threads
+        .filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("stat")).ok())
+        // The name before the state is in parentheses and may hold anything; a zombie answers nobody either.
+        .all(|stat| stat.rsplit_once(") ").is_some_and(|(_, state)| state.starts_with(['T', 't', 'Z', 'X'])))
 }
 
 /// The processes that `pid` started and that still run.

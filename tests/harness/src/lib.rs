@@ -7,6 +7,7 @@
 //! | accounts, characters, tokens, sessions; reading back what became of them | [`Community`], [`newcomer`] |
 //! | a shipped binary as a process | [`Binary`] |
 //! | what was pushed, and what comes of it | [`Pushgateway`], [`Prometheus`], [`Alertmanager`] |
+//! | where events go | [`Nats`], [`WebhookReceiver`] |
 //! | a dependency that fails in the middle of a run | [`FaultProxy`], or servers of one's own: [`Servers::start`] |
 //! | waiting for something | [`wait_until`] |
 //!
@@ -42,12 +43,14 @@ pub use crate::{
     servers::{
         Servers,
         alertmanager::Alertmanager,
+        nats::{Nats, NatsLimits},
         pgbouncer::PgBouncer,
         postgres::{Durability, Postgres},
         prometheus::{Alerting, Prometheus, Series},
         pushgateway::Pushgateway,
         redis::Redis,
         servers,
+        webhook::{Answer, Received, WebhookReceiver},
     },
     wait::wait_until,
 };

@@ -1,11 +1,13 @@
 //! The servers.
 
 pub(crate) mod alertmanager;
+pub(crate) mod nats;
 pub(crate) mod pgbouncer;
 pub(crate) mod postgres;
 pub(crate) mod prometheus;
 pub(crate) mod pushgateway;
 pub(crate) mod redis;
+pub(crate) mod webhook;
 
 use std::sync::{OnceLock, atomic::AtomicU32};
 

@@ -7,6 +7,7 @@ use harness::{Binary, Finished};
 use crate::support::VERIFIER;
 
 const MIGRATE: &str = "migrate";
+const DRAIN: &str = "outbox-drain";
 
 /// Compares with `golden/<name>.txt`; with UPDATE_GOLDEN=1 writes it.
 fn golden(name: &str, text: &str) {
@@ -24,7 +25,7 @@ async fn run(name: &str, arguments: &[&str]) -> Finished {
 
 #[tokio::test]
 async fn help_is_as_agreed() {
-    for name in [VERIFIER, MIGRATE] {
+    for name in [VERIFIER, MIGRATE, DRAIN] {
         let finished = run(name, &["--help"]).await.expect_code(0);
         assert_eq!(finished.stderr, "");
         golden(name, &finished.stdout);
@@ -33,7 +34,7 @@ async fn help_is_as_agreed() {
 
 #[tokio::test]
 async fn version_tells_name_and_number() {
-    for name in [VERIFIER, MIGRATE] {
+    for name in [VERIFIER, MIGRATE, DRAIN] {
         let finished = run(name, &["--version"]).await.expect_code(0);
         // The revision in brackets, where the build knew it, is left out.
         let text = finished.stdout.split(" (").next().unwrap().trim_end();
@@ -43,8 +44,11 @@ async fn version_tells_name_and_number() {
 
 #[tokio::test]
 async fn every_flag_of_every_subcommand_has_a_variable() {
-    let all: [(&str, &[&str]); 2] =
-        [(VERIFIER, &["run", "check", "status", "explain"]), (MIGRATE, &["run", "check", "status"])];
+    let all: [(&str, &[&str]); 3] = [
+        (VERIFIER, &["run", "check", "status", "explain"]),
+        (MIGRATE, &["run", "check", "status"]),
+        (DRAIN, &["run", "check", "status", "worker", "health", "reconcile"]),
+    ];
     for (name, subcommands) in all {
         for subcommand in subcommands {
             let help = run(name, &[subcommand, "--help"]).await.expect_code(0).stdout;
@@ -56,6 +60,7 @@ async fn every_flag_of_every_subcommand_has_a_variable() {
                     "limit" => "STATUS_LIMIT".to_owned(),
                     "wait" => "MIGRATE_WAIT".to_owned(),
                     "character" => "EXPLAIN_CHARACTER".to_owned(),
+                    "max-age" => "HEALTH_MAX_AGE".to_owned(),
                     _ => variable,
                 };
                 assert!(text.contains(&format!("[env: {expected}]")), "{name} {subcommand} --{flag}: {text}");

@@ -1,0 +1,71 @@
+//! Killed at any moment, and run again.
+
+use std::time::Duration;
+
+use harness::wait_until;
+use nix::sys::signal::Signal;
+use rand::{RngExt, SeedableRng, rngs::StdRng};
+use redis::AsyncCommands;
+
+use crate::support::{Ground, LIMIT, STREAM};
+
+#[tokio::test]
+async fn sigkill_at_any_moment_loses_nothing_and_doubles_nothing() {
+    let rounds = if std::env::var_os("ROLLCALL_LONG").is_some() { 60 } else { 8 };
+    let seed: u64 = std::env::var("ROLLCALL_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(rand::random);
+    println!("ROLLCALL_SEED={seed}");
+    let mut random = StdRng::seed_from_u64(seed);
+    let ground = Ground::new().await;
+    let mut wanted = Vec::new();
+    let drain = ground.drain().env("BATCH_SIZE", "100").env("RUN_ID", "tries-of-one-job");
+    for _ in 0..rounds {
+        ground.fill(3000, 80).await;
+        wanted.extend(1..=3000);
+        let run = drain.start();
+        // The moment is what is tested: from before the first connection to after the last deletion.
+        tokio::time::sleep(Duration::from_millis(random.random_range(10..400))).await;
+        run.kill();
+        run.wait(LIMIT).await;
+    }
+    let finished = drain.run().await;
+    assert_eq!(finished.code, Some(0), "{finished}");
+    ground.assert_whole(wanted).await;
+    assert_eq!((ground.backlog().await, ground.remembered().await), (0, 0));
+}
+
+#[tokio::test]
+async fn an_outage_between_publishing_and_deleting_does_not_double_however_long_it_was() {
+    let ground = Ground::new().await;
+    ground.fill(300, 30).await;
+    // Deleting waits for this lock, so what is published stays in the outbox.
+    let mut lock = ground.db.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE outbox_events IN SHARE MODE").execute(&mut *lock).await.unwrap();
+    let run = ground.drain().start();
+    wait_until(LIMIT, "all is published", async || ground.db.redis().xlen::<_, usize>(STREAM).await.unwrap() == 300)
+        .await;
+    run.kill();
+    run.wait(LIMIT).await;
+    lock.rollback().await.unwrap();
+    assert_eq!(ground.backlog().await, 300);
+    assert!(ground.remembered().await > 0);
+
+    let finished = ground.run().await;
+    assert_eq!(finished.code, Some(0), "{finished}");
+    ground.assert_whole(1..=300).await;
+    assert_eq!((ground.backlog().await, ground.remembered().await), (0, 0));
+    assert_eq!(ground.number("SELECT sum(acknowledged)::bigint FROM outbox_partitions").await, 300);
+}
+
+#[tokio::test]
+async fn sigterm_ends_a_run_after_the_page_in_hand() {
+    let ground = Ground::new().await;
+    ground.fill(60_000, 500).await;
+    let run = ground.drain().env("BATCH_SIZE", "20").start();
+    wait_until(LIMIT, "it works", async || ground.db.redis().xlen::<_, usize>(STREAM).await.unwrap() > 100).await;
+    run.signal(Signal::SIGTERM);
+    let finished = run.wait(LIMIT).await;
+    assert_eq!((finished.code, finished.last()["outcome"].as_str()), (Some(143), Some("stopped")), "{finished}");
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_partitions WHERE run_id IS NOT NULL").await, 0);
+    ground.run().await;
+    ground.assert_whole(1..=60_000).await;
+}

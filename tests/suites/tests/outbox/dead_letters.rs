@@ -1,0 +1,101 @@
+//! What is held back, and what people do with dead letters.
+
+use serde_json::Value;
+
+use crate::support::{Entry, Ground};
+
+/// Gives up the event with this mark, as the drain does after its last try.
+async fn kill(ground: &Ground, mark: i64, holds: bool) -> uuid::Uuid {
+    ground
+        .execute(&format!(
+            "WITH gone AS (DELETE FROM outbox_events WHERE (payload ->> 'mark')::bigint = {mark} RETURNING *),
+             held AS (
+                INSERT INTO outbox_held (aggregate_type, aggregate_id, bucket, seq, attempts, error)
+                SELECT aggregate_type, aggregate_id, bucket, seq, 10, 'refused' FROM gone WHERE {holds})
+             INSERT INTO outbox_dead_letters (event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id,
+                event_type, payload, occurred_at, attempts, error)
+             SELECT event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload,
+                occurred_at, 10, 'refused' FROM gone"
+        ))
+        .await;
+    sqlx::query_scalar("SELECT event_id FROM outbox_dead_letters WHERE (payload ->> 'mark')::bigint = $1")
+        .bind(mark)
+        .fetch_one(ground.db.pool())
+        .await
+        .unwrap()
+}
+
+async fn marks(ground: &Ground) -> Vec<i64> {
+    ground.stream().await.iter().map(Entry::mark).collect()
+}
+
+#[tokio::test]
+async fn a_redriven_event_goes_out_before_what_its_aggregate_has_held_back() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor", "poor"], 1).await;
+    ground.enqueue(&["rich"], 10).await;
+    let event = kill(&ground, 2, true).await;
+    // The first one is out already when the second dies.
+    ground.execute("DELETE FROM outbox_events WHERE (payload ->> 'mark')::bigint = 1").await;
+    let finished = ground.run().await;
+    assert_eq!((marks(&ground).await, ground.backlog().await), (vec![10], 1), "{finished}");
+    assert!(finished.last()["note"].as_str().unwrap().contains("1 aggregates are held back"), "{finished}");
+
+    let listed = ground.asked(&["dead-letters", "list", "--output", "json"]).run().await;
+    let listed: Value = serde_json::from_str(&listed.stdout).unwrap();
+    assert_eq!((listed[0]["event_id"].as_str(), listed[0]["attempts"].as_i64()), (Some(&*event.to_string()), Some(10)));
+    let shown = ground.asked(&["dead-letters", "show", &event.to_string()]).run().await;
+    let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
+    assert_eq!(shown["payload"]["mark"], 2, "{shown}");
+
+    let redriven = ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
+    assert_eq!(redriven.code, Some(0), "{redriven}");
+    ground.run().await;
+    assert_eq!(marks(&ground).await, [10, 2, 3]);
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+    let again = ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
+    assert_eq!(again.code, Some(65), "{again}");
+}
+
+#[tokio::test]
+async fn after_a_discard_the_rest_of_the_aggregate_goes_on() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor", "poor"], 1).await;
+    kill(&ground, 1, true).await;
+    ground.run().await;
+    assert_eq!(marks(&ground).await, Vec::<i64>::new());
+    let discarded = ground.asked(&["dead-letters", "discard", "--aggregate", "account:poor"]).run().await;
+    assert_eq!(discarded.code, Some(0), "{discarded}");
+    ground.run().await;
+    assert_eq!(marks(&ground).await, [2, 3]);
+    let left = "SELECT (SELECT count(*) FROM outbox_held) + (SELECT count(*) FROM outbox_dead_letters)";
+    assert_eq!(ground.number(left).await, 0);
+}
+
+#[tokio::test]
+async fn a_discard_of_the_last_event_leaves_nothing_held() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor"], 1).await;
+    kill(&ground, 1, true).await;
+    ground.asked(&["dead-letters", "discard", "--aggregate", "account:poor"]).run().await;
+    let finished = ground.run().await;
+    assert_eq!(finished.last()["outcome"], "nothing_to_do", "{finished}");
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0);
+    ground.enqueue(&["poor"], 2).await;
+    ground.run().await;
+    assert_eq!(marks(&ground).await, [2]);
+}
+
+#[tokio::test]
+async fn a_worker_notices_a_redrive_by_itself() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor"], 1001).await;
+    let event = kill(&ground, 1001, true).await;
+    let _worker = ground.asked(&["worker"]).start();
+    ground.fill(500, 20).await;
+    let out = async || ground.stream().await.len() == 500;
+    harness::wait_until(crate::support::LIMIT, "the others are out", out).await;
+    ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
+    harness::wait_until(crate::support::LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    ground.assert_whole((1..=500).chain([1001, 1002])).await;
+}

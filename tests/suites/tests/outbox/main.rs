@@ -1,0 +1,24 @@
+//! `outbox-drain` as it ships: what leaves the outbox, in which order, and how often.
+
+#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::print_stdout, reason = "the seed of a failed test is shown with it")]
+
+mod contract;
+mod crash;
+mod dead_letters;
+mod diagnosis;
+mod drain;
+mod hook;
+mod late;
+mod metrics;
+mod model;
+mod nats;
+mod pooled;
+mod reconcile;
+mod refusals;
+mod secrets;
+mod shares;
+mod support;
+mod webhook;
+mod webhook_outage;
+mod worker;

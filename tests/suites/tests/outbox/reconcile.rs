@@ -1,0 +1,135 @@
+//! What `reconcile` finds.
+
+use redis::{AsyncCommands, streams::StreamRangeReply};
+use serde_json::Value;
+
+use crate::support::{Ground, STREAM};
+
+async fn found(ground: &Ground, code: i32) -> Value {
+    let finished = ground.asked(&["reconcile", "--output", "json"]).run().await;
+    assert_eq!(finished.code, Some(code), "{finished}");
+    serde_json::from_str(&finished.stdout).unwrap()
+}
+
+fn counts(found: &Value) -> [u64; 4] {
+    ["missing_count", "doubled_count", "reordered_count", "published_and_waiting_count"]
+        .map(|name| found[name].as_u64().unwrap())
+}
+
+/// Writes the stream anew from its entries, as `spoil` leaves them.
+async fn rewrite(ground: &Ground, spoil: impl FnOnce(&mut Vec<Vec<(String, String)>>)) {
+    let mut redis = ground.db.redis();
+    let reply: StreamRangeReply = redis.xrange_all(STREAM).await.unwrap();
+    let mut entries: Vec<Vec<(String, String)>> = Vec::new();
+    for id in reply.ids {
+        let text = |(name, value)| (name, redis::from_redis_value::<String>(value).unwrap());
+        entries.push(id.map.into_iter().map(text).collect());
+    }
+    spoil(&mut entries);
+    let () = redis.del(STREAM).await.unwrap();
+    for entry in entries {
+        let _: String = redis.xadd(STREAM, "*", &entry).await.unwrap();
+    }
+}
+
+async fn drained() -> Ground {
+    let ground = Ground::new().await;
+    ground.fill(1500, 3).await;
+    ground.run().await;
+    ground
+}
+
+#[tokio::test]
+async fn a_sound_stream_has_no_fault_also_beside_a_worker() {
+    let ground = drained().await;
+    assert_eq!(counts(&found(&ground, 0).await), [0; 4]);
+    let _worker = ground.asked(&["worker"]).start();
+    ground.fill(20_000, 100).await;
+    assert_eq!(counts(&found(&ground, 0).await), [0; 4]);
+}
+
+#[tokio::test]
+async fn lost_doubled_and_reordered_events_are_each_found_with_their_names() {
+    let ground = drained().await;
+    rewrite(&ground, |entries| drop(entries.remove(700))).await;
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [1, 0, 0, 0], "{lost}");
+    assert_eq!(lost["missing"][0]["first"], lost["missing"][0]["last"]);
+
+    let ground = drained().await;
+    rewrite(&ground, |entries| {
+        let copy = entries[700].clone();
+        entries.insert(900, copy);
+    })
+    .await;
+    let doubled = found(&ground, 65).await;
+    assert_eq!(doubled["doubled_count"], 1, "{doubled}");
+    assert_eq!(doubled["missing_count"], 0, "{doubled}");
+    assert!(doubled["doubled"][0]["aggregate_id"].as_str().unwrap().starts_with('a'), "{doubled}");
+
+    let ground = drained().await;
+    rewrite(&ground, |entries| {
+        let account =
+            |entry: &Vec<(String, String)>| entry.iter().find(|(name, _)| name == "aggregate_id").unwrap().1.clone();
+        let second = (701..entries.len()).find(|&place| account(&entries[place]) == account(&entries[700])).unwrap();
+        entries.swap(700, second);
+    })
+    .await;
+    let reordered = found(&ground, 65).await;
+    assert!(reordered["reordered_count"].as_u64() > Some(0), "{reordered}");
+    assert_eq!((&reordered["missing_count"], &reordered["doubled_count"]), (&0.into(), &0.into()), "{reordered}");
+}
+
+#[tokio::test]
+async fn a_redis_restored_from_an_older_state_has_lost_what_was_acknowledged_since() {
+    let ground = Ground::new().await;
+    ground.fill(1000, 50).await;
+    ground.run().await;
+    let mut redis = ground.db.redis();
+    let keys: Vec<String> = redis.keys("*").await.unwrap();
+    let mut saved = Vec::new();
+    for key in keys {
+        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
+        saved.push((key, dump));
+    }
+    ground.fill(200, 50).await;
+    ground.run().await;
+    for (key, dump) in saved {
+        let () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).arg("REPLACE").query_async(&mut redis).await.unwrap();
+    }
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [200, 0, 0, 0], "{lost}");
+
+    // The drain notices too, and gives no number twice.
+    ground.fill(100, 50).await;
+    let finished = ground.run().await;
+    assert!(finished.stderr.contains("the stream has lost events"), "{finished}");
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [200, 0, 0, 0], "{lost}");
+}
+
+#[tokio::test]
+async fn an_event_that_was_published_and_is_still_in_the_outbox_is_told() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["a"], 1).await;
+    ground.execute("CREATE TABLE kept AS SELECT * FROM outbox_events").await;
+    ground.run().await;
+    ground
+        .execute(
+            "INSERT INTO outbox_events (seq, event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type,
+                payload) OVERRIDING SYSTEM VALUE
+             SELECT seq, event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload FROM kept",
+        )
+        .await;
+    assert_eq!(counts(&found(&ground, 65).await), [0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn a_check_says_that_redis_does_not_persist() {
+    let ground = drained().await;
+    let _: usize = ground.db.redis().xlen(STREAM).await.unwrap();
+    let checked = ground.asked(&["check"]).run().await;
+    assert_eq!(checked.code, Some(0), "{checked}");
+    assert!(checked.stdout.contains("Redis does not persist"), "{checked}");
+    assert!(checked.stdout.contains("1500 entries"), "{checked}");
+}

@@ -1,0 +1,92 @@
+//! Sinks that do not take what they are given, and settings that cannot work.
+
+use redis::AsyncCommands;
+use store::outbox::{MAX_PAYLOAD_BYTES, NewEvent};
+
+use crate::support::{Ground, STREAM};
+
+#[tokio::test]
+async fn a_key_that_is_no_stream_is_told_as_configuration_and_nothing_is_lost() {
+    let ground = Ground::new().await;
+    ground.fill(20, 4).await;
+    let () = ground.db.redis().set(STREAM, "not a stream").await.unwrap();
+    let finished = ground.run().await;
+    assert_eq!(finished.code, Some(78), "{finished}");
+    assert!(finished.last()["error"].as_str().unwrap().contains("OUTBOX_STREAM"), "{finished}");
+    let checked = ground.asked(&["check"]).run().await;
+    assert_eq!(checked.code, Some(78), "{checked}");
+    let () = ground.db.redis().del(STREAM).await.unwrap();
+    ground.run().await;
+    ground.assert_whole(1..=20).await;
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0);
+}
+
+#[tokio::test]
+async fn a_redis_that_is_full_or_read_only_is_an_outage_and_no_event_is_to_blame() {
+    let servers = harness::Servers::start(harness::Durability::Off);
+    for (fault, mend) in [
+        (&["CONFIG", "SET", "maxmemory", "1"], &["CONFIG", "SET", "maxmemory", "0"][..]),
+        (&["REPLICAOF", "127.0.0.1", "1", ""], &["REPLICAOF", "NO", "ONE"][..]),
+    ] {
+        let ground = Ground { db: harness::TestDb::on(&servers).await, ..Ground::new().await };
+        ground.fill(50, 5).await;
+        let command = |words: &[&str]| {
+            let mut command = redis::cmd(words[0]);
+            words[1..].iter().filter(|word| !word.is_empty()).for_each(|word| {
+                command.arg(*word);
+            });
+            command
+        };
+        let mut redis = ground.db.redis();
+        let () = command(fault).query_async(&mut redis).await.unwrap();
+        let mut run = ground.drain().start();
+        run.wait_for_log(crate::support::LIMIT, |line| line["message"] == "the sink takes nothing").await;
+        let () = command(mend).query_async(&mut redis).await.unwrap();
+        let finished = run.wait(crate::support::LIMIT).await;
+        assert_eq!(finished.code, Some(0), "{finished}");
+        ground.assert_whole(1..=50).await;
+        assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_sink_that_stays_away_ends_the_run_as_temporary_with_everything_kept() {
+    let ground = Ground::new().await;
+    ground.fill(50, 5).await;
+    let proxy = harness::FaultProxy::start(ground.db.redis_url());
+    let mut run = ground.drain().env("REDIS_URL", proxy.url()).env("MAX_RUNTIME", "12s").env("BATCH_SIZE", "1").start();
+    run.wait_for_log(crate::support::LIMIT, |line| line["message"] == "partitions changed hands").await;
+    proxy.set(harness::Fault::Hang);
+    let finished = run.wait(crate::support::LIMIT).await;
+    assert_eq!(finished.code, Some(75), "{finished}");
+    proxy.set(harness::Fault::Pass);
+    ground.run().await;
+    ground.assert_whole(1..=50).await;
+}
+
+#[tokio::test]
+async fn a_payload_beyond_the_limit_is_refused_where_it_is_made() {
+    let brand = identity::ids::BrandId(uuid::Uuid::now_v7());
+    let payload = serde_json::Value::String("x".repeat(MAX_PAYLOAD_BYTES));
+    let error = NewEvent::new("account", "a", brand, "TESTED", &payload, MAX_PAYLOAD_BYTES).unwrap_err();
+    assert_eq!((error.bytes, error.limit), (MAX_PAYLOAD_BYTES + 2, MAX_PAYLOAD_BYTES));
+    assert!(error.to_string().contains("1048578 bytes, 1048576 are allowed"), "{error}");
+    assert!(NewEvent::new("account", "a", brand, "TESTED", &serde_json::json!("x"), 3).is_ok());
+}
+
+#[tokio::test]
+async fn unknown_sinks_and_other_wrong_settings_are_all_told_at_once() {
+    let ground = Ground::new().await;
+    let finished = ground
+        .drain()
+        .env("OUTBOX_SINK", "kafka")
+        .env("BATCH_SIZE", "0")
+        .env("MAX_ATTEMPTS", "none")
+        .env("OUTBOX_STREAM", "{x}")
+        .run()
+        .await;
+    assert_eq!(finished.code, Some(78), "{finished}");
+    for name in ["OUTBOX_SINK", "BATCH_SIZE", "MAX_ATTEMPTS", "OUTBOX_STREAM"] {
+        assert!(finished.stderr.contains(&format!("{name}: ")), "{name}: {finished}");
+    }
+}

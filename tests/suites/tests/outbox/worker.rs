@@ -1,0 +1,86 @@
+//! The worker.
+
+use std::time::{Duration, Instant};
+
+use harness::wait_until;
+use nix::sys::signal::Signal;
+
+use crate::support::{Ground, LIMIT};
+
+#[tokio::test]
+async fn a_sleeping_worker_is_woken_by_a_hint_and_only_while_it_sleeps() {
+    let ground = Ground::new().await;
+    let mut worker = ground.asked(&["worker"]).start();
+    wait_until(LIMIT, "it sleeps", async || {
+        ground
+            .number("SELECT count(*) FROM outbox_settings WHERE hints_until > clock_timestamp() + interval '0.8 s'")
+            .await
+            == 1
+    })
+    .await;
+    let began = Instant::now();
+    ground.enqueue(&["a"], 1).await;
+    wait_until(LIMIT, "it is out", async || ground.stream().await.len() == 1).await;
+    assert!(
+        began.elapsed() < Duration::from_millis(500),
+        "polling alone would have taken longer: {:?}",
+        began.elapsed()
+    );
+    assert!(worker.is_running());
+}
+
+#[tokio::test]
+async fn the_heartbeat_is_written_when_all_is_done_and_health_reads_it() {
+    let ground = Ground::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("beat");
+    let health = |age: &str| {
+        ground
+            .asked(&["health", "--max-age", age])
+            .env("WORKER_HEARTBEAT_FILE", &file)
+            .env("DATABASE_URL", "postgres://nobody@127.0.0.1:1/x")
+    };
+    let missing = health("1m").run().await;
+    assert_eq!(missing.code, Some(75), "{missing}");
+    let worker = ground.asked(&["worker"]).env("WORKER_HEARTBEAT_FILE", &file).start();
+    wait_until(LIMIT, "it beats", async || file.exists()).await;
+    let alive = health("1m").run().await;
+    assert_eq!(alive.code, Some(0), "{alive}");
+    worker.signal(Signal::SIGTERM);
+    let finished = worker.wait(LIMIT).await;
+    assert_eq!(finished.code, Some(143), "{finished}");
+    std::fs::write(&file, "1000").unwrap();
+    let stale = health("1m").run().await;
+    assert_eq!(stale.code, Some(75), "{stale}");
+}
+
+#[tokio::test]
+async fn a_worker_whose_sink_is_away_does_not_beat_and_goes_on_when_it_is_back() {
+    let ground = Ground::new().await;
+    let proxy = harness::FaultProxy::start(ground.db.redis_url());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("beat");
+    let url = proxy.url();
+    let mut worker = ground.asked(&["worker"]).env("REDIS_URL", url).env("WORKER_HEARTBEAT_FILE", &file).start();
+    wait_until(LIMIT, "it beats", async || file.exists()).await;
+    proxy.set(harness::Fault::Refuse);
+    proxy.cut();
+    ground.fill(50, 5).await;
+    worker.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
+    std::fs::remove_file(&file).unwrap();
+    worker.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
+    assert!(!file.exists(), "nothing got on meanwhile");
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0, "no event is to blame");
+    proxy.set(harness::Fault::Pass);
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    wait_until(LIMIT, "it beats again", async || file.exists()).await;
+    ground.assert_whole(1..=50).await;
+}
+
+#[tokio::test]
+async fn a_worker_that_may_not_poll_refuses_to_start() {
+    let ground = Ground::new().await;
+    let finished = ground.asked(&["worker"]).env("ENABLE_OUTBOX_POLLER", "false").run().await;
+    assert_eq!(finished.code, Some(78), "{finished}");
+    assert!(finished.stderr.contains("ENABLE_OUTBOX_POLLER"), "{finished}");
+}
