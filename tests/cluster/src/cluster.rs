@@ -40,7 +40,7 @@ impl Cluster {
                    kubectl uncordon \"$node\"; kubectl label \"$node\" {MARK}-
                  done"
             ));
-            for name in ["migrate", "character-verifier"] {
+            for name in ["migrate", "character-verifier", "outbox-drain"] {
                 load(&repository().join(format!("target/images/{name}.tar")));
             }
             let host = host();

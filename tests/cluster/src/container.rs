@@ -40,6 +40,15 @@ pub async fn kill(pod_uid: &str, name: &str) -> bool {
     true
 }
 
+/// Kills the processes `name` of a pod that stand just now, if its node is this machine: again and again, it keeps a
+/// container down that is restarted.
+pub fn strike(pod_uid: &str, name: &str) {
+    for pid in processes(pod_uid, name) {
+        // It may have ended meanwhile.
+        let _ = send(pid, Signal::SIGKILL);
+    }
+}
+
 /// The processes `name` of a pod, if its node is this machine.
 pub fn processes(pod_uid: &str, name: &str) -> Vec<Pid> {
     // Control groups write the uid with dashes or, under systemd, with underscores.

@@ -115,7 +115,10 @@ impl Ground {
             "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='{database}'
              kubectl -n rollcall create secret generic character-verifier-secrets \
                --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
-               --from-literal=PUSHGATEWAY_URL=http://pushgateway:9091 --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY}"
+               --from-literal=PUSHGATEWAY_URL=http://pushgateway:9091 --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY}
+             kubectl -n rollcall create secret generic outbox-drain-secrets \
+               --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
+               --from-literal=PUSHGATEWAY_URL=http://pushgateway:9091"
         ));
     }
 
@@ -193,7 +196,12 @@ impl Ground {
 
     /// A value that the verifier of this namespace pushed.
     pub fn pushed(&self, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
-        let mut all = vec![("job", crate::VERIFIER), ("namespace", &*self.namespace)];
+        self.pushed_by(crate::VERIFIER, metric, labels)
+    }
+
+    /// A value that this job of this namespace pushed.
+    pub fn pushed_by(&self, job: &str, metric: &str, labels: &[(&str, &str)]) -> Option<f64> {
+        let mut all = vec![("job", job), ("namespace", &*self.namespace)];
         all.extend(labels);
         self.pushgateway().value(metric, &all)
     }

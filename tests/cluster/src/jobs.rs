@@ -7,6 +7,9 @@ use crate::Ground;
 /// The CronJob, and the container in its pods.
 pub const VERIFIER: &str = "character-verifier";
 
+/// The other CronJob, its Deployment, and the container in their pods.
+pub const DRAIN: &str = "outbox-drain";
+
 /// How a Job ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -95,9 +98,14 @@ impl Ground {
         serde_json::from_str(&text).expect("kubectl writes JSON")
     }
 
-    /// Patches the CronJob so that it is suspended, or not, as the documentation says.
+    /// Patches the CronJob of the verifier so that it is suspended, or not, as the documentation says.
     pub fn suspend(&self, suspend: bool) {
+        self.suspend_of(VERIFIER, suspend);
+    }
+
+    /// The same with another CronJob.
+    pub fn suspend_of(&self, cronjob: &str, suspend: bool) {
         let patch = format!("{{\"spec\": {{\"suspend\": {suspend}}}}}");
-        self.bash(&format!("kubectl -n rollcall patch cronjob {VERIFIER} -p '{patch}'"));
+        self.bash(&format!("kubectl -n rollcall patch cronjob {cronjob} -p '{patch}'"));
     }
 }

@@ -29,9 +29,9 @@ pub use crate::{
     alerts::Alerts,
     cluster::{Cluster, MARK, repository},
     commands::{Answer, bash, kubectl, try_bash},
-    container::{Runtime, kill, processes, say},
+    container::{Runtime, kill, processes, say, strike},
     ground::{Ground, Outside, at},
-    jobs::{Ended, VERIFIER},
+    jobs::{DRAIN, Ended, VERIFIER},
     node::Drained,
     overlay::Overlay,
 };

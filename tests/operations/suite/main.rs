@@ -13,6 +13,7 @@
 //! | [`checks::commands`] | `kubectl` commands in runbooks and documents to the objects of the overlays |
 //! | [`checks::variables`] | variables in manifests, and docs/CONFIGURATION.md, to the binaries' options |
 //! | [`checks::endings`] | exit codes and time-outs of manifests to the code |
+//! | [`checks::workers`] | Deployments of workers to their probes, and to the CronJob whose work they do |
 //! | [`checks::flows`] | the table of network flows to the policies |
 //! | [`checks::generated`] | generated files to what they are generated from |
 //! | [`alerting`] | alerts to real servers and real runs |

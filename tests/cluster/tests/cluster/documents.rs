@@ -16,7 +16,7 @@ const NOT_RUN: &[(&str, &str)] = &[
     ("make demo           # a community of 5,000 on private real servers: a quiet hour, a busy one, a war", OWN_SUITE),
     ("make demo KEEP=1    # the same, left up, with the environment for running the binaries by hand", OWN_SUITE),
     (
-        "make test     # everything, against private PostgreSQL, PgBouncer, Redis, Pushgateway, Prometheus, Alertmanager",
+        "make test     # everything, against private PostgreSQL, PgBouncer, Redis, NATS, Pushgateway, Prometheus, Alertmanager",
         OWN_SUITE,
     ),
     ("make lint     # formatting, clippy, licences, checked queries, scripts, manifests", OWN_SUITE),
@@ -43,7 +43,10 @@ const NOT_RUN: &[(&str, &str)] = &[
         "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='postgres://…'\n\
          kubectl -n rollcall create secret generic character-verifier-secrets \\\n  \
          --from-literal=DATABASE_URL='postgres://…' --from-literal=REDIS_URL='rediss://…' \\\n  \
-         --from-literal=PUSHGATEWAY_URL='http://…:9091' --from-literal=ENCRYPTION_KEY='…'",
+         --from-literal=PUSHGATEWAY_URL='http://…:9091' --from-literal=ENCRYPTION_KEY='…'\n\
+         kubectl -n rollcall create secret generic outbox-drain-secrets \\\n  \
+         --from-literal=DATABASE_URL='postgres://…' --from-literal=REDIS_URL='rediss://…' \\\n  \
+         --from-literal=PUSHGATEWAY_URL='http://…:9091'",
         "placeholders; the test makes the same Secrets with its own addresses",
     ),
     ("export ROLLCALL_LOAD_IMAGE=\"kind load image-archive --name rollcall\"", OTHER_CLUSTER),
@@ -147,12 +150,15 @@ fn install(ground: &Ground) {
     let database = at(ground.stage.db.url(), &ground.outside.postgres.to_string());
     let redis = at(ground.stage.db.redis_url(), &ground.outside.redis.to_string());
     ground.bash(&format!(
-        "kubectl -n rollcall delete secret migrate-secrets character-verifier-secrets
+        "kubectl -n rollcall delete secret migrate-secrets character-verifier-secrets outbox-drain-secrets
          kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='{database}'
          kubectl -n rollcall create secret generic character-verifier-secrets \
            --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
-           --from-literal=PUSHGATEWAY_URL=http://{} --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY} \
-           --from-literal=EVE_CLIENT_SECRET=sim-secret",
+           --from-literal=PUSHGATEWAY_URL=http://{0} --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY} \
+           --from-literal=EVE_CLIENT_SECRET=sim-secret
+         kubectl -n rollcall create secret generic outbox-drain-secrets \
+           --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
+           --from-literal=PUSHGATEWAY_URL=http://{0}",
         ground.outside.pushgateway
     ));
     let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();

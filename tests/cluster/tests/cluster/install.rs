@@ -37,6 +37,7 @@ async fn the_api_server_takes_every_overlay_strictly_and_without_a_warning() {
     for (name, base, components) in [
         ("production", "production", &[] as &[&str]),
         ("sharded", "production", &["sharding"]),
+        ("workers", "production", &["outbox-worker"]),
         ("local", "local", &[]),
         ("test", "test", &[]),
     ] {

@@ -6,6 +6,7 @@ mod documents;
 mod failures;
 mod install;
 mod manual;
+mod outbox;
 mod quota;
 mod schedule;
 mod shards;

@@ -96,13 +96,14 @@ async fn a_cronjob_suspended_for_two_days_of_missed_minutes_fires_once_when_resu
     assert_eq!(ground.due().await, 0);
 }
 
-fn fires(ground: &Ground, cronjob: &str) {
+/// Waits until the schedule has made a Job.
+pub(super) fn fires(ground: &Ground, cronjob: &str) {
     let time = "{.status.lastScheduleTime}";
     ground.bash(&format!("kubectl -n rollcall wait cronjob/{cronjob} --for=jsonpath='{time}' --timeout=90s"));
 }
 
 /// The Job that the schedule has made, whose name ends in minutes since the epoch.
-fn job_of(ground: &Ground, cronjob: &str) -> String {
+pub(super) fn job_of(ground: &Ground, cronjob: &str) -> String {
     let jobs = ground.object("jobs");
     let names = jobs["items"].as_array().unwrap().iter().filter_map(|job| job["metadata"]["name"].as_str());
     let minutes = |name: &&str| {

@@ -9,6 +9,7 @@
 //! k8s/monitoring without a story in [`stories`] fails the test. `ROLLCALL_ALERT=<name>` tells one story alone.
 
 mod place;
+mod post;
 mod shortened;
 mod stack;
 mod stories;
@@ -17,6 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::{
     place::{Place, Town},
+    post::Post,
     stack::Stack,
 };
 use crate::{findings::Findings, read::alerts};

@@ -35,8 +35,10 @@ type Told = Arc<Mutex<Vec<Word>>>;
 /// What kube-state-metrics would tell of.
 #[derive(Default)]
 struct Objects {
-    /// Namespace → whether its CronJob of the verifier is suspended.
-    cronjobs: BTreeMap<String, bool>,
+    /// Namespace and job → whether its CronJob is suspended.
+    cronjobs: BTreeMap<(String, String), bool>,
+    /// Namespace and job → how many workers its Deployment asks for.
+    workers: BTreeMap<(String, String), u8>,
     /// Namespace → whether its migration Job has failed.
     migrations: BTreeMap<String, bool>,
 }
@@ -68,9 +70,19 @@ impl Stack {
         stack
     }
 
-    /// There is a CronJob in this namespace.
+    /// There is a CronJob of the verifier in this namespace.
     pub(crate) fn schedule(&self, namespace: &str, suspended: bool) {
-        self.cluster().cronjobs.insert(namespace.to_owned(), suspended);
+        self.schedule_of(JOB, namespace, suspended);
+    }
+
+    /// There is a CronJob of this job in this namespace.
+    pub(crate) fn schedule_of(&self, job: &str, namespace: &str, suspended: bool) {
+        self.cluster().cronjobs.insert((namespace.to_owned(), job.to_owned()), suspended);
+    }
+
+    /// There is a Deployment of this job in this namespace, with so many workers.
+    pub(crate) fn employ(&self, job: &str, namespace: &str, workers: u8) {
+        self.cluster().workers.insert((namespace.to_owned(), job.to_owned()), workers);
     }
 
     /// There is a migration Job in this namespace, and it has ended.
@@ -121,18 +133,20 @@ async fn tell(State(told): State<Told>, Json(message): Json<Value>) {
 async fn show(State(cluster): State<Cluster>) -> String {
     let objects = cluster.lock().unwrap_or_else(PoisonError::into_inner);
     let mut text = String::new();
-    let mut line = |name: &str, namespace: &str, labels: &str, value: bool| {
-        writeln!(text, "{name}{{namespace=\"{namespace}\",{labels}}} {}", u8::from(value))
-            .expect("a text can be written to");
+    let mut line = |name: &str, namespace: &str, labels: &str, value: u8| {
+        writeln!(text, "{name}{{namespace=\"{namespace}\",{labels}}} {value}").expect("a text can be written to");
     };
-    for (namespace, suspended) in &objects.cronjobs {
-        line("kube_cronjob_info", namespace, &format!("cronjob=\"{JOB}\""), true);
-        line("kube_cronjob_spec_suspend", namespace, &format!("cronjob=\"{JOB}\""), *suspended);
+    for ((namespace, job), suspended) in &objects.cronjobs {
+        line("kube_cronjob_info", namespace, &format!("cronjob=\"{job}\""), 1);
+        line("kube_cronjob_spec_suspend", namespace, &format!("cronjob=\"{job}\""), (*suspended).into());
+    }
+    for ((namespace, job), workers) in &objects.workers {
+        line("kube_deployment_spec_replicas", namespace, &format!("deployment=\"{job}\""), *workers);
     }
     for (namespace, failed) in &objects.migrations {
         let labels = |condition| format!("job_name=\"migrate-v0-1-0\",condition=\"{condition}\"");
-        line("kube_job_failed", namespace, &labels("true"), *failed);
-        line("kube_job_failed", namespace, &labels("false"), !*failed);
+        line("kube_job_failed", namespace, &labels("true"), (*failed).into());
+        line("kube_job_failed", namespace, &labels("false"), (!*failed).into());
     }
     text
 }

@@ -14,7 +14,7 @@ use crate::{
     },
 };
 
-/// What the commands may name: that of production and of the local overlay, both in one namespace.
+/// What the commands may name: that of production, of its workers and of the local overlay, all in one namespace.
 struct There {
     namespace: String,
     objects: BTreeSet<(String, String)>,
@@ -35,7 +35,7 @@ fn there() -> There {
         secrets: BTreeMap::new(),
         readers: BTreeMap::new(),
     };
-    for object in ["production", "local"].into_iter().flat_map(manifests::objects) {
+    for object in ["production", manifests::WORKERS, "local"].into_iter().flat_map(manifests::objects) {
         there.objects.insert((object["kind"].as_str().unwrap_or_default().to_owned(), name(object).to_owned()));
         let pod = [&object["spec"]["template"], &object["spec"]["jobTemplate"]["spec"]["template"]];
         for labels in pod.into_iter().chain([object]).map(|at| texts(&at["metadata"]["labels"])) {

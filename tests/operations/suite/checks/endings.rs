@@ -19,13 +19,17 @@ use crate::{
 const FIRST_WAIT: Duration = Duration::from_secs(10);
 const LONGEST_WAIT: Duration = Duration::from_mins(6);
 
+/// The shortest time between two runs. One that takes longer does the work of the slots it covers, and `Forbid` leaves these
+/// out.
+const EVERY_MINUTE: Duration = Duration::from_mins(1);
+
 #[test]
 fn codes_that_no_retry_helps_and_only_these_end_a_job_at_once() {
     let code = |code: &ExitCode| u64::from(*code as u8);
     let helpless: BTreeSet<u64> =
         ExitCode::ALL.iter().filter(|code| !code.retry_helps() && **code != ExitCode::Done).map(code).collect();
     let mut findings = Findings::default();
-    for workload in manifests::workloads() {
+    for workload in manifests::jobs() {
         let (place, policy) = (workload.place(), &workload.job["podFailurePolicy"]["rules"]);
         // With tries counted for each index, an index fails and its peers go on.
         let is_indexed = workload.job.get("backoffLimitPerIndex").is_some();
@@ -96,24 +100,27 @@ impl Times {
     }
 }
 
-/// Time between two runs, for the schedules that are in use here: `17 * * * *`.
+/// Time between two runs, for the schedules that are in use here: `17 * * * *`, and every minute.
 fn period(workload: &Workload) -> Option<Duration> {
-    let schedule = workload.object["spec"]["schedule"].as_str()?;
+    // There every job fires each minute, or never.
+    let schedule = workload.object["spec"]["schedule"].as_str().filter(|_| workload.build != "test")?;
+    if schedule == "* * * * *" {
+        return Some(EVERY_MINUTE);
+    }
     let [minute, "*", "*", "*", "*"] = schedule.split(' ').collect::<Vec<_>>()[..] else {
         panic!("{}: what is the time between two runs of {schedule:?}? Teach this test", workload.place())
     };
     match minute.parse::<u8>() {
         Ok(0) => panic!("{}: runs at the full hour, which ESI asks not to do", workload.place()),
         Ok(_) => Some(Duration::from_hours(1)),
-        // Every minute, as the test overlay has it: `Forbid` leaves out what comes too early.
-        Err(_) => None,
+        Err(error) => panic!("{}: {schedule:?}: {error}", workload.place()),
     }
 }
 
 #[test]
 fn every_time_out_leaves_room_for_those_inside_it() {
     let mut findings = Findings::default();
-    for workload in manifests::workloads() {
+    for workload in manifests::jobs() {
         let (place, times) = (workload.place(), Times::of(&workload));
         let Times { run, grace, deadline, .. } = times;
         findings.hold(
@@ -134,7 +141,7 @@ fn every_time_out_leaves_room_for_those_inside_it() {
         );
         if let Some(period) = period(&workload) {
             findings.hold(
-                deadline < period,
+                deadline < period || period == EVERY_MINUTE,
                 &place,
                 format_args!("activeDeadlineSeconds {deadline:?} reach the next run, {period:?} later"),
             );
@@ -157,7 +164,7 @@ fn the_document_has_the_time_outs_of_the_manifests() {
         .collect();
     let head = rows.first().expect("docs/KUBERNETES.md has the table of time-outs");
     let mut findings = Findings::default();
-    for workload in manifests::workloads().into_iter().filter(|workload| workload.build == "production") {
+    for workload in manifests::jobs().into_iter().filter(|workload| workload.build == "production") {
         let Some(column) = head.iter().position(|cell| *cell == workload.program) else {
             findings.add(DOCUMENT, format_args!("the table of time-outs lacks {}", workload.program));
             continue;
@@ -170,7 +177,10 @@ fn the_document_has_the_time_outs_of_the_manifests() {
             ("`MAX_RUNTIME`", format!("{} min", times.run.as_secs() / 60)),
             ("`terminationGracePeriodSeconds`", seconds(times.grace)),
             ("tries (`backoffLimit` + 1)", times.tries.to_string()),
-            ("waits between tries", format!("{} s", waits.join(" + "))),
+            (
+                "waits between tries",
+                if waits.is_empty() { "none".to_owned() } else { format!("{} s", waits.join(" + ")) },
+            ),
             ("all tries at full length", seconds(times.all_tries())),
             ("`activeDeadlineSeconds`", seconds(times.deadline)),
         ];
@@ -203,7 +213,7 @@ fn the_document_has_the_time_outs_of_the_manifests() {
 #[test]
 fn a_scheduled_run_excludes_the_next_one_and_leaves_traces() {
     let mut findings = Findings::default();
-    for workload in manifests::workloads().into_iter().filter(|workload| manifests::is(workload.object, "CronJob")) {
+    for workload in manifests::jobs().into_iter().filter(|workload| manifests::is(workload.object, "CronJob")) {
         let (place, spec) = (workload.place(), &workload.object["spec"]);
         findings.hold(spec["concurrencyPolicy"] == "Forbid", &place, "concurrencyPolicy is not Forbid");
         findings.hold(spec["timeZone"].is_string(), &place, "has no timeZone");

@@ -9,3 +9,4 @@ mod measured;
 mod rules;
 mod runbooks;
 mod variables;
+mod workers;

@@ -73,8 +73,7 @@ fn every_value_of_a_manifest_is_taken_by_its_binary() {
     for workload in manifests::workloads() {
         let Some(program) = programs::program(&workload.program) else { continue };
         for (variable, value) in workload.variables.iter().filter(|(_, value)| !value.is_empty()) {
-            let flag = format!("--{}={value}", variable.to_ascii_lowercase().replace('_', "-"));
-            if let Err(said) = program.takes(&[flag]) {
+            if let Err(said) = program.takes(&program.arguments(variable, value)) {
                 findings.add(workload.place(), said);
             }
         }

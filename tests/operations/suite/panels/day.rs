@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use esi_simulator::{Alliance, Corporation, Fault, Kind, Route, Scope};
-use harness::{Binary, Fault as Net, FaultProxy, STRANGERS, newcomer};
+use harness::{Binary, Fault as Net, FaultProxy, STRANGERS, WebhookReceiver, newcomer};
 use suites::{ALLIED, Stage, with_sso};
 
-use crate::alerting::{Place, Stack, Town};
+use crate::alerting::{Place, Post, Stack, Town};
 
 const NAMESPACE: &str = "rollcall";
 /// Each answer of ESI takes so long, so that runs are seen while they are under way.
@@ -28,8 +28,12 @@ pub(super) async fn pass(stack: &Arc<Stack>) {
     }
     let verifier = with_sso(town.verifier());
     let day = Day { town: &town, stack };
+    let post = Post { stack, db: &stage.db, namespace: NAMESPACE };
+    let webhook = WebhookReceiver::start();
 
     day.hour(&verifier, 0, "done").await;
+    post.enqueue("quiet", 40, 0).await;
+    post.run(&post.drain(), 0, "done").await;
     // Some move, one leaves, ESI's first answer about another is old.
     for place in 0..3 {
         stage.show(people.eve_id(place), ALLIED);
@@ -39,6 +43,9 @@ pub(super) async fn pass(stack: &Arc<Stack>) {
     faults.add(Fault::on(Route::Affiliation, old));
     day.hour(&verifier, 0, "done").await;
     faults.clear();
+    // More than a run may take.
+    post.enqueue("crowd", 400, 3).await;
+    post.run(&post.drain().env("MAX_EVENTS", "150"), 0, "done").await;
 
     // A corporation joins another alliance that is not allowed either way of counting.
     stage.sim.world(|world| {
@@ -49,15 +56,27 @@ pub(super) async fn pass(stack: &Arc<Stack>) {
     faults.add(Fault::on(Route::Affiliation, Kind::MissingRows { ids: vec![people.eve_id(5), people.eve_id(6)] }));
     day.hour(&verifier, 0, "done").await;
     faults.clear();
+    post.run(&post.drain(), 0, "done").await;
+    post.lose_the_stream().await;
 
     let pushgateway = FaultProxy::start(&stack.pushgateway.url());
     pushgateway.set(Net::Refuse);
     town.later(&verifier.clone().env("PUSHGATEWAY_URL", pushgateway.url()), 0, "done").await;
     day.hour(&verifier, 0, "done").await;
+    post.enqueue("after", 60, 0).await;
+    post.run(&post.drain(), 0, "done").await;
+    // Some that nobody wants, and later one that nobody ever will.
+    post.enqueue("unwanted", 3, 12).await;
+    post.run(&post.by_webhook(&webhook, 422), 0, "done").await;
 
     faults.add(Fault::on(Scope::AllEsi, Kind::Unavailable));
     day.hour(&verifier, 0, "upstream_down").await;
     faults.clear();
+    post.enqueue("poison", 1, 0).await;
+    post.run(&post.by_webhook(&webhook, 413), 0, "done").await;
+    // The sink is away for as long as the run has time for.
+    post.enqueue("late", 5, 0).await;
+    post.run(&post.by_webhook(&webhook, 503).env("MAX_RUNTIME", "7s"), 75, "failed").await;
 
     town.decide_in_vain(&people, 7).await;
     // Five leave at once, more than may.

@@ -103,6 +103,7 @@ pub(crate) fn kind(word: &str) -> Option<&'static str> {
         "secret" | "secrets" => "Secret",
         "service" | "services" | "svc" => "Service",
         "deployment" | "deployments" | "deploy" => "Deployment",
+        "poddisruptionbudget" | "poddisruptionbudgets" | "pdb" => "PodDisruptionBudget",
         "networkpolicy" | "networkpolicies" | "netpol" => "NetworkPolicy",
         "namespace" | "namespaces" | "ns" => "Namespace",
         "pod" | "pods" | "po" => "Pod",

@@ -11,15 +11,21 @@ use serde_json::Value;
 
 use super::files;
 
-/// The overlays, and production with shards, by name.
+/// The overlays, and production with shards and with workers, by name.
 pub(crate) static BUILDS: LazyLock<BTreeMap<String, Vec<Value>>> = LazyLock::new(|| {
     let root = files::root();
     let mut builds: BTreeMap<String, Vec<Value>> = ["production", "local", "test"]
         .map(|overlay| (overlay.to_owned(), build(&root.join("k8s/overlays").join(overlay))))
         .into();
     builds.insert("production with sharding".to_owned(), with_component(&root, "production", "sharding"));
+    builds.insert(WORKERS.to_owned(), with_component(&root, "production", "outbox-worker"));
     builds
 });
+
+/// The build in which workers are.
+pub(crate) const WORKERS: &str = "production with outbox-worker";
+/// A stand-in for ESI, on local clusters alone.
+const STAND_IN: &str = "esi-simulator";
 
 /// The objects of an overlay.
 pub(crate) fn objects(build: &str) -> &'static [Value] {
@@ -85,11 +91,11 @@ pub(crate) fn texts(value: &Value) -> BTreeMap<String, String> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect()
 }
 
-/// Something that starts one of our binaries: a Job, or a CronJob by its template.
+/// Something that starts one of our binaries: a Job, a CronJob by its template, or a Deployment.
 pub(crate) struct Workload {
     pub(crate) build: &'static str,
     pub(crate) object: &'static Value,
-    /// `spec` of the Job.
+    /// `spec` of the Job or Deployment.
     pub(crate) job: &'static Value,
     /// The container of the binary.
     pub(crate) container: &'static Value,
@@ -109,6 +115,11 @@ impl Workload {
     }
 }
 
+/// The workloads of all builds that end.
+pub(crate) fn jobs() -> Vec<Workload> {
+    workloads().into_iter().filter(|workload| !is(workload.object, "Deployment")).collect()
+}
+
 /// The workloads of all builds.
 pub(crate) fn workloads() -> Vec<Workload> {
     BUILDS
@@ -119,7 +130,7 @@ pub(crate) fn workloads() -> Vec<Workload> {
 
 fn workload(build: &'static str, objects: &'static [Value], object: &'static Value) -> Option<Workload> {
     let job = match object["kind"].as_str()? {
-        "Job" => &object["spec"],
+        "Job" | "Deployment" => &object["spec"],
         "CronJob" => &object["spec"]["jobTemplate"]["spec"],
         _ => return None,
     };
@@ -127,6 +138,9 @@ fn workload(build: &'static str, objects: &'static [Value], object: &'static Val
     let container = list(&job["template"]["spec"]["containers"]).iter().find(ours)?;
     let image = container["image"].as_str()?;
     let program = image.rsplit('/').next()?.split([':', '@']).next()?.to_owned();
+    if program == STAND_IN {
+        return None;
+    }
     let (mut variables, mut references) = (BTreeMap::new(), BTreeSet::new());
     for source in list(&container["envFrom"]) {
         let config = source["configMapRef"]["name"].as_str()?;

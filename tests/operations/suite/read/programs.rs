@@ -23,6 +23,7 @@ pub(crate) struct Setting {
 pub(crate) fn programs() -> Vec<Program> {
     vec![
         Program { name: "character-verifier", command: job::command::<character_verifier::CharacterVerifier>() },
+        Program { name: "outbox-drain", command: job::command::<outbox_drain::OutboxDrain>() },
         Program { name: migrate::NAME, command: migrate::command() },
     ]
 }
@@ -75,6 +76,18 @@ impl Program {
             || secrets.contains(variable)
             || variable.strip_suffix("_FILE").is_some_and(|name| secrets.contains(name))
             || variable == "RUST_LOG"
+    }
+
+    /// The arguments that give this variable that value: the flag, after the subcommand whose own it is.
+    pub(crate) fn arguments(&self, variable: &str, value: &str) -> Vec<String> {
+        let is_its = |command: &Command| {
+            command.get_arguments().any(|argument| argument.get_env().is_some_and(|name| name == variable))
+        };
+        let owner = if is_its(&self.command) { None } else { self.command.get_subcommands().find(|one| is_its(one)) };
+        let flags = owner.unwrap_or(&self.command).get_arguments();
+        let flag = flags.filter(|flag| flag.get_env().is_some_and(|name| name == variable)).find_map(|f| f.get_long());
+        let flag = flag.map_or_else(|| variable.to_ascii_lowercase().replace('_', "-"), str::to_owned);
+        owner.map(|command| command.get_name().to_owned()).into_iter().chain([format!("--{flag}={value}")]).collect()
     }
 
     /// Whether it takes these arguments.

@@ -1,6 +1,7 @@
 //! A story for each alert.
 
 mod jobs;
+mod outbox;
 mod servers;
 mod verifier;
 
@@ -21,6 +22,11 @@ pub(super) async fn tell(place: Place) {
         "CharacterVerifierBrandWithoutConfig" => verifier::brand_without_config(place.town().await).await,
         "CharacterVerifierTokensUndecryptable" => verifier::tokens_undecryptable(place.town().await).await,
         "CharacterVerifierTokenChecksBlind" => verifier::token_checks_blind(place.town().await).await,
+        "OutboxDrainStale" => outbox::stale(place).await,
+        "OutboxDrainMetricsAbsent" => outbox::metrics_absent(place).await,
+        "OutboxBacklogAge" => outbox::backlog_age(place).await,
+        "OutboxDeadLetters" => outbox::dead_letters(place).await,
+        "OutboxEventsLost" => outbox::events_lost(place).await,
         "RollcallJobFailedPermanently" => jobs::failed_permanently(place.town().await).await,
         "RollcallJobFailing" => jobs::failing(place.town().await).await,
         "RollcallJobNeverSucceeded" => jobs::never_succeeded(place.town().await).await,
