@@ -47,6 +47,11 @@ impl Table {
         self.rows.push([what, asked, measured, verdict].map(str::to_owned));
     }
 
+    /// A ratio that must not be lower.
+    pub(crate) fn at_least(&mut self, what: &str, asked: f64, ratio: f64) {
+        self.row(what, &format!("≥ {asked:.2}"), &format!("{ratio:.2}"), Some(ratio >= asked));
+    }
+
     /// Floor and job, the best of each.
     pub(crate) fn ratio(&mut self, title: &str, characters: usize, floors: &[Duration], jobs: &[Duration]) {
         let (floor, job) = (best(floors), best(jobs));

@@ -1,6 +1,6 @@
 //! The story of `make demo`: a community of 5,000 characters, the real `character-verifier` on real PostgreSQL, Redis
 //! and Pushgateway, and a simulated ESI. Four runs: a quiet hour, a mixed one, a war that the circuit breaker stops,
-//! and the approval.
+//! and the approval; then `outbox-drain` publishes the events of all four.
 //!
 //! Every number on the screen is read from what the run left behind: its final log line, the audit log, the outbox,
 //! the ledger, Redis and the Pushgateway. Nothing that the story expects is printed as if it had been found. A run that
@@ -10,6 +10,7 @@
 //! demo ends, the harness's reaper ends the servers.
 
 mod cast;
+mod events;
 mod evidence;
 mod hour;
 mod layout;
@@ -76,6 +77,7 @@ async fn main() {
     plot::war(&stage);
     hours.play(&WAR).await;
     hours.play(&APPROVAL).await;
+    events::drain(&stage).await;
     close(&stage).await;
 }
 

@@ -91,7 +91,12 @@ impl Stage {
 
     /// The verifier with its environment.
     pub(crate) fn verifier(&self) -> Binary {
-        self.environment.iter().fold(Binary::new("character-verifier"), |binary, (name, value)| binary.env(name, value))
+        self.binary("character-verifier")
+    }
+
+    /// A shipped binary with that environment.
+    pub(crate) fn binary(&self, name: &str) -> Binary {
+        self.environment.iter().fold(Binary::new(name), |binary, (name, value)| binary.env(name, value))
     }
 }
 
