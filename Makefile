@@ -20,7 +20,7 @@ test: packages binaries ## All tests, against private real servers
 test-long: packages binaries ## The same, with the kill and race tests at full length
 	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
 
-test-cluster: packages ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
+test-cluster: packages binaries ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
 	tools/images $(IMAGES) character-verifier migrate outbox-drain
 	cargo test --locked -p cluster -- --ignored --test-threads=4
 
