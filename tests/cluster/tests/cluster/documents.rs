@@ -13,7 +13,10 @@ use harness::{CORPORATION, ENCRYPTION_KEY, STRANGERS, newcomer};
 
 /// Lines and whole blocks that are not run, and why. An entry that stands in no document fails the test.
 const NOT_RUN: &[(&str, &str)] = &[
-    ("make demo           # a community of 5,000 on private real servers: a quiet hour, a busy one, a war", OWN_SUITE),
+    (
+        "make demo           # a community of 5,000 on private real servers: a quiet hour, a busy one, a war, the events",
+        OWN_SUITE,
+    ),
     ("make demo KEEP=1    # the same, left up, with the environment for running the binaries by hand", OWN_SUITE),
     (
         "make test     # everything, against private PostgreSQL, PgBouncer, Redis, NATS, Pushgateway, Prometheus, Alertmanager",

@@ -66,7 +66,7 @@ pub(super) async fn pass(stack: &Arc<Stack>) {
     post.enqueue("after", 60, 0).await;
     post.run(&post.drain(), 0, "done").await;
     // Some that nobody wants, and later one that nobody ever will.
-    post.enqueue("unwanted", 3, 12).await;
+    post.enqueue("unwanted", 2, 12).await;
     post.run(&post.by_webhook(&webhook, 422), 0, "done").await;
 
     faults.add(Fault::on(Scope::AllEsi, Kind::Unavailable));
