@@ -96,6 +96,8 @@ impl Sink for RedisSink {
 
     async fn adopt(&self, lane: Lane, acknowledged: i64) -> Result<Adopted, SinkError> {
         let mut connection = self.connection.clone();
+        // Here and not when it turns out to be missing: the batch behind would overtake the one that loads it.
+        self.publish.prepare_invoke().load_async(&mut connection).await.map_err(meaning)?;
         let answer: (i64, i64, Vec<String>) = {
             let mut values: Vec<redis::Value> = Script::new(ADOPT)
                 .key(self.state_key(lane.partition))
@@ -130,15 +132,7 @@ impl Sink for RedisSink {
         };
         let command = self.command(batch, &forget, epoch);
         let mut connection = self.connection.clone();
-        let mut answer = command.query_async::<i64>(&mut connection).await;
-        if answer
-            .as_ref()
-            .is_err_and(|error| error.kind() == redis::ErrorKind::Server(redis::ServerErrorKind::NoScript))
-        {
-            self.publish.prepare_invoke().load_async(&mut connection).await.map_err(meaning)?;
-            answer = command.query_async::<i64>(&mut connection).await;
-        }
-        let last = answer.map_err(meaning)?;
+        let last = command.query_async::<i64>(&mut connection).await.map_err(meaning)?;
         if let Some(state) = self.lanes.borrow_mut().get_mut(&batch.lane.partition) {
             state.confirmed.retain(|name| !forget.contains(name));
         }
