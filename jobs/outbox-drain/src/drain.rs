@@ -10,29 +10,20 @@ use std::{
     time::Duration,
 };
 
-use futures::future::join_all;
 use job::{
     Context, JobError,
     batches::{self, End, Sizer},
 };
 use metrics::outbox as metric;
-use outbox::{
-    Sink,
-    sink::{Adopted, SinkError},
-};
-use store::outbox::{
-    held, pages,
-    partitions::{self, Owned},
-    state,
-};
+use outbox::{Sink, sink::SinkError};
+use store::outbox::{held, pages, state};
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tracing::{error, info, warn};
 
 use crate::{
     heldback::HeldBack,
     horizon::{Horizon, Start},
-    lanes::{Lanes, Own, RENEW, lane},
+    lanes::Lanes,
     latency::Latency,
     options::Settings,
     pace::Pace,
@@ -44,7 +35,7 @@ const IN_FLIGHT: usize = 6;
 /// Longest pass: what came late, is due again, or belongs to others now is seen after it.
 const LONGEST_PASS: Duration = Duration::from_secs(10);
 /// Time between two looks at who shares the work, and at what is held back.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// A drain at work.
 pub(crate) struct Drain<'a, S> {
@@ -160,7 +151,7 @@ impl<'a, S: Sink> Drain<'a, S> {
         }
         if end != End::Exhausted || self.limit_reached() {
             self.lanes.borrow_mut().doubt();
-            self.cut_short.set(true);
+            self.begin_again();
             return Ok(Pass::Cut(end));
         }
         if self.yields.get() {
@@ -177,7 +168,7 @@ impl<'a, S: Sink> Drain<'a, S> {
         most > 0 && self.read.get() >= most
     }
 
-    /// Everything of ours was read from the floor up: the floor moves, and what waits in vain is let go.
+    /// Everything of ours was read from the floor up: the floor moves, and what was due is let go.
     async fn whole(&self, start: Start) -> Result<(), JobError> {
         self.cut_short.set(false);
         self.soft.set(start.soft);
@@ -185,10 +176,10 @@ impl<'a, S: Sink> Drain<'a, S> {
             own.floor = own.floor.max(start.hard);
             own.is_fresh = false;
         }
-        let empty = self.held.borrow_mut().take_empty();
-        if !empty.is_empty() {
-            let what = "let go of aggregates that have no event";
-            self.ctx.db.transaction(what, async |tx| held::free(tx, &empty).await).await?;
+        let due = self.held.borrow_mut().take_due();
+        if !due.is_empty() {
+            let what = "let go of aggregates";
+            self.ctx.db.transaction(what, async |tx| held::free(tx, &due).await).await?;
         }
         Ok(())
     }
@@ -201,7 +192,7 @@ impl<'a, S: Sink> Drain<'a, S> {
 
     /// The floor moves up to where every bucket of a partition was read, at most to where nothing can appear any more.
     fn yielded(&self, start: Start) {
-        self.cut_short.set(true);
+        self.begin_again();
         let mut lanes = self.lanes.borrow_mut();
         let places = self.places.borrow();
         let unread: Vec<(i16, i64)> = places.iter().map(|place| (lanes.partition(place.bucket), place.after)).collect();
@@ -217,126 +208,14 @@ impl<'a, S: Sink> Drain<'a, S> {
             Trouble::Lost | Trouble::Sink(SinkError::Fenced) => lanes.lose(),
             Trouble::Sink(_) => lanes.doubt(),
         }
-        self.cut_short.set(true);
+        self.begin_again();
         trouble
     }
 
-    /// Takes and gives partitions so that every run has its share, and asks the sink what was in flight in new ones.
-    async fn share(&self) -> Result<Result<(), Trouble>, JobError> {
-        let now = Instant::now();
-        let is_old = |at: Option<Instant>| at.is_none_or(|at| now.duration_since(at) >= LOOK_AGAIN);
-        if is_old(self.lanes.borrow().looked_at) && !self.take_share(now).await? {
-            return Ok(Err(Trouble::Lost));
-        }
-        let unknown: Vec<(i16, Own)> =
-            self.lanes.borrow().iter().filter(|(_, own)| own.is_unknown).map(|(p, own)| (p, *own)).collect();
-        if unknown.is_empty() {
-            return Ok(Ok(()));
-        }
-        let asked =
-            unknown.iter().map(|(partition, own)| self.sink.adopt(lane(*partition, own.token), own.acknowledged));
-        let answers = join_all(asked).await;
-        let mut adopted = Vec::new();
-        for ((partition, own), answer) in unknown.into_iter().zip(answers) {
-            match answer {
-                Ok(answer) => adopted.push((partition, own, answer)),
-                Err(error) => return Ok(Err(Trouble::Sink(error))),
-            }
-        }
-        self.adopt(adopted).await.map(|ours| if ours { Ok(()) } else { Err(Trouble::Lost) })
-    }
-
-    /// `false`: some were lost meanwhile.
-    async fn take_share(&self, asked_at: Instant) -> Result<bool, JobError> {
-        let share = self.settings.share;
-        let job = <crate::OutboxDrain as job::Job>::NAME;
-        let owned = self.lanes.borrow().owned();
-        let held = self.lanes.borrow().partitions();
-        let stream = self.settings.stream();
-        let shared = self
-            .ctx
-            .db
-            .transaction("share the partitions", async |tx| {
-                partitions::alive(tx, job, &self.ctx.run.run_id, self.settings.share).await?;
-                if !owned.is_empty() && !partitions::settle(tx, &owned).await? {
-                    return Ok(None);
-                }
-                let split = partitions::split(tx, job, share).await?;
-                let fair = Lanes::fair(split, share.index, share.count);
-                let mut taken = Vec::new();
-                if fair > held.len() {
-                    let most = i64::try_from(fair - held.len()).unwrap_or(0);
-                    taken = partitions::take(tx, &self.ctx.run.run_id, share, &stream, &held, most).await?;
-                }
-                Ok::<_, sqlx::Error>(Some((split, fair, taken)))
-            })
-            .await?;
-        let Some((split, fair, taken)) = shared else { return Ok(false) };
-        let surplus = {
-            let mut lanes = self.lanes.borrow_mut();
-            lanes.split(split.partitions);
-            lanes.renewed(asked_at);
-            lanes.looked_at = Some(asked_at);
-            lanes.add(&taken);
-            lanes.give_up(fair)
-        };
-        if !taken.is_empty() || !surplus.is_empty() {
-            self.held_at.set(None);
-            info!(taken = taken.len(), given_up = surplus.len(), runs = split.runs, "partitions changed hands");
-        }
-        self.leave(&surplus).await;
-        Ok(true)
-    }
-
-    /// Deletes what an earlier owner published; `false`: the partitions are not ours any more.
-    async fn adopt(&self, adopted: Vec<(i16, Own, Adopted)>) -> Result<bool, JobError> {
-        let mut owned = Owned::default();
-        let mut lost = 0;
-        for (partition, own, answer) in &adopted {
-            let last = answer.last_number.unwrap_or(0).max(own.acknowledged);
-            owned.add(*partition, own.token, 0, last);
-            if let Some(known) = answer.last_number.filter(|known| *known < own.acknowledged) {
-                lost += own.acknowledged.abs_diff(known);
-                error!(
-                    partition,
-                    acknowledged = own.acknowledged,
-                    known,
-                    "the stream has lost events that it had acknowledged: run reconcile"
-                );
-            }
-        }
-        self.ctx.note_counters(|delta| delta.add(&metric::LOST, &[], lost));
-        let buckets = self.lanes.borrow().buckets();
-        let ours = self
-            .ctx
-            .db
-            .transaction("delete what is published already", async |tx| {
-                if !partitions::settle(tx, &owned).await? {
-                    return Ok(false);
-                }
-                for (partition, _, answer) in &adopted {
-                    let of = buckets.iter().filter(|(_, other)| other == partition).map(|&(bucket, _)| bucket);
-                    let of: Vec<i16> = of.collect();
-                    for seqs in answer.published.chunks(5000) {
-                        pages::delete_adopted(tx, &of, seqs).await?;
-                    }
-                }
-                Ok::<_, sqlx::Error>(true)
-            })
-            .await?;
-        if !ours {
-            return Ok(false);
-        }
-        let mut lanes = self.lanes.borrow_mut();
-        for (partition, own, answer) in adopted {
-            self.sink.confirmed(lane(partition, own.token), 0);
-            if let Some(own) = lanes.get_mut(partition) {
-                own.acknowledged = own.acknowledged.max(answer.last_number.unwrap_or(0));
-                own.next = 1;
-                own.is_unknown = false;
-            }
-        }
-        Ok(true)
+    /// The next pass begins again from what the database knows: what was rejected and not written down is tried again.
+    fn begin_again(&self) {
+        self.cut_short.set(true);
+        self.held_at.set(None);
     }
 
     async fn load_held(&self) -> Result<(), JobError> {
@@ -375,66 +254,6 @@ impl<'a, S: Sink> Drain<'a, S> {
             }
         }
         *self.places.borrow_mut() = places;
-    }
-
-    /// Gives signs of life during a pass; ends when the partitions are lost.
-    async fn keep(&self) {
-        loop {
-            tokio::time::sleep(RENEW).await;
-            let (owned, until) = {
-                let lanes = self.lanes.borrow();
-                (lanes.owned(), lanes.holds_until())
-            };
-            if owned.is_empty() {
-                continue;
-            }
-            let asked_at = Instant::now();
-            let renewing = async |tx: &mut sqlx::PgConnection| {
-                let job = <crate::OutboxDrain as job::Job>::NAME;
-                partitions::alive(tx, job, &self.ctx.run.run_id, self.settings.share).await?;
-                let ours = partitions::settle(tx, &owned).await?;
-                Ok::<_, sqlx::Error>((ours, partitions::split(tx, job, self.settings.share).await?))
-            };
-            let renewed = self.ctx.db.transaction("renew partitions", renewing);
-            match tokio::time::timeout_at(until, renewed).await {
-                Ok(Ok((true, split))) => {
-                    self.lanes.borrow_mut().renewed(asked_at);
-                    let share = self.settings.share;
-                    if Lanes::fair(split, share.index, share.count) < owned.len() {
-                        self.yields.set(true);
-                    }
-                }
-                Ok(Err(error)) => warn!(%error, "partitions could not be renewed; trying again"),
-                Ok(Ok((false, _))) | Err(_) => {
-                    *self.trouble.borrow_mut() = Some(Trouble::Lost);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Gives everything up.
-    pub(crate) async fn leave_all(&self) {
-        let all = self.lanes.borrow_mut().give_up(0);
-        self.leave(&all).await;
-    }
-
-    async fn leave(&self, lanes: &[(i16, Own)]) {
-        if lanes.is_empty() {
-            return;
-        }
-        // Nothing depends on it: what is not forgotten now is adopted and forgotten by the next owner.
-        for (partition, own) in lanes {
-            let _ = self.sink.leave(lane(*partition, own.token)).await;
-        }
-        let mut owned = Owned::default();
-        for (partition, own) in lanes {
-            owned.add(*partition, own.token, own.floor, 0);
-        }
-        let left = self.ctx.db.transaction("give partitions up", async |tx| partitions::leave(tx, &owned).await).await;
-        if let Err(error) = left {
-            info!(%error, "partitions could not be given up; they are free in some seconds");
-        }
     }
 
     /// Gauges for the push; how the outbox stands.

@@ -7,15 +7,13 @@ use store::outbox::held::Held;
 
 /// How a held aggregate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct State {
+struct State {
     /// As in `outbox_events`.
-    pub bucket: i16,
-    /// The event to go on with, as it was loaded.
-    pub seq: i64,
+    bucket: i16,
+    /// The event to go on with, as the database has it.
+    from: i64,
     /// It may be tried.
-    pub is_due: bool,
-    /// Its event was met in this pass.
-    pub is_met: bool,
+    is_due: bool,
 }
 
 /// All that are held back, by the hash of the aggregate.
@@ -25,7 +23,7 @@ pub(crate) struct HeldBack(HashMap<u64, State>);
 impl HeldBack {
     /// Takes over what is in the database.
     pub(crate) fn replace(&mut self, held: &[Held]) {
-        let state = |held: &Held| State { bucket: held.bucket, seq: held.seq, is_due: held.is_due, is_met: false };
+        let state = |held: &Held| State { bucket: held.bucket, from: held.seq, is_due: held.is_due };
         self.0 = held.iter().map(|held| (held.key, state(held))).collect();
     }
 
@@ -34,36 +32,36 @@ impl HeldBack {
         self.0.get(&key).is_some_and(|state| !state.is_due)
     }
 
-    /// A held aggregate that is tried in this pass.
-    pub(crate) fn due(&mut self, key: u64) -> Option<&mut State> {
-        self.0.get_mut(&key).filter(|state| state.is_due)
+    /// Whether it was held back and is tried in this pass.
+    pub(crate) fn is_due(&self, key: u64) -> bool {
+        self.0.get(&key).is_some_and(|state| state.is_due)
     }
 
-    /// Its event was rejected: from now on it waits.
+    /// The event that the database has it go on with; none when it was not held back.
+    pub(crate) fn from(&self, key: u64) -> Option<i64> {
+        self.0.get(&key).map(|state| state.from)
+    }
+
+    /// One of its events was rejected: from now on it waits.
     pub(crate) fn reject(&mut self, key: u64, bucket: i16, seq: i64) {
-        self.0.insert(key, State { bucket, seq, is_due: false, is_met: true });
-    }
-
-    /// It goes on.
-    pub(crate) fn free(&mut self, key: u64) {
-        self.0.remove(&key);
+        self.0.entry(key).or_insert(State { bucket, from: seq, is_due: false }).is_due = false;
     }
 
     /// The lowest number to go on with in each bucket in which something is due.
     pub(crate) fn lowest_due(&self) -> HashMap<i16, i64> {
         let mut lowest = HashMap::new();
         for state in self.0.values().filter(|state| state.is_due) {
-            let seq = lowest.entry(state.bucket).or_insert(state.seq);
-            *seq = state.seq.min(*seq);
+            let seq = lowest.entry(state.bucket).or_insert(state.from);
+            *seq = state.from.min(*seq);
         }
         lowest
     }
 
-    /// Those that are due and of which a whole pass has met no event: there is nothing to hold.
-    pub(crate) fn take_empty(&mut self) -> Vec<(i16, i64)> {
-        let empty = |state: &State| state.is_due && !state.is_met;
-        let gone = self.0.values().filter(|state| empty(state)).map(|state| (state.bucket, state.seq)).collect();
-        self.0.retain(|_, state| !empty(state));
+    /// Those that are due after a whole pass: everything they held back is out. Not before: what lies below the floor is
+    /// found from their event on alone.
+    pub(crate) fn take_due(&mut self) -> Vec<(i16, i64)> {
+        let gone = self.0.values().filter(|state| state.is_due).map(|state| (state.bucket, state.from)).collect();
+        self.0.retain(|_, state| !state.is_due);
         gone
     }
 }

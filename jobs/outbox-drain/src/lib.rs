@@ -17,11 +17,13 @@ mod horizon;
 mod lanes;
 mod latency;
 mod options;
+mod ownership;
 mod pace;
 mod page;
 mod partitions;
 mod reconcile;
 mod run;
+mod settle;
 mod worker;
 
 use clap::Subcommand;
@@ -119,13 +121,13 @@ impl Job for OutboxDrain {
         match command {
             Command::Reconcile => reconcile::reconcile(settings, ctx).await,
             Command::DeadLetters(command) => dead_letters::command(ctx, &command).await,
-            Command::Partitions(command) => partitions::command(ctx, &command).await,
+            Command::Partitions(command) => partitions::command(settings, ctx, &command).await,
             Command::Worker | Command::Health { .. } => Err(JobError::bug("not a command of its own")),
         }
     }
 }
 
-fn redis(settings: &Settings, ctx: &Context) -> RedisSink {
+pub(crate) fn redis(settings: &Settings, ctx: &Context) -> RedisSink {
     RedisSink::new(ctx.redis.clone(), &settings.options.outbox_stream, settings.options.outbox_stream_maxlen)
 }
 

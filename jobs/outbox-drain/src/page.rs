@@ -1,30 +1,24 @@
-//! A page of events on its way: read, published, deleted.
-
-use std::cell::Cell;
+//! A page of events on its way: read, sorted by partition, published. What becomes of it then is in `settle.rs`.
 
 use futures::future::join_all;
 use job::{
     JobError,
     batches::{Batch, Flow},
 };
-use metrics::outbox as metric;
 use outbox::{
     Aggregate, Event, Sink,
-    sink::{self, Fate, Finding, Lane, Published, Rejection, SinkError},
+    sink::{self, Fate, Finding, Lane, Published, SinkError},
 };
 use serde_json::value::RawValue;
 use store::outbox::{
-    held::{self, Rejected},
+    held,
     pages::{self, Page, Place, Stored},
-    partitions::{self, Owned},
 };
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::{
     drain::{Drain, Trouble},
     lanes::lane,
-    options::DeadLetterPolicy,
 };
 
 /// A page holds at most so many bytes of payload, or one event: what is in memory at a time is some times this.
@@ -81,18 +75,24 @@ impl Places {
 
 /// Events of one partition.
 pub(crate) struct Claimed {
-    lane: Lane,
-    number: u64,
-    events: Vec<Event>,
+    /// Whose they are.
+    pub(crate) lane: Lane,
+    /// Number of the batch.
+    pub(crate) number: u64,
+    /// In the order of their numbers.
+    pub(crate) events: Vec<Event>,
     /// Bucket and hash of the aggregate of each.
-    keys: Vec<(i16, u64)>,
+    pub(crate) keys: Vec<(i16, u64)>,
 }
 
 /// The same, published or not.
 pub(crate) struct Worked {
-    claimed: Claimed,
-    fates: Vec<Fate>,
-    last_number: Option<i64>,
+    /// What was to be published.
+    pub(crate) claimed: Claimed,
+    /// One for each event.
+    pub(crate) fates: Vec<Fate>,
+    /// The number of the partition's last event, where the sink numbers.
+    pub(crate) last_number: Option<i64>,
 }
 
 impl<S: Sink> Batch for Drain<'_, S> {
@@ -169,7 +169,7 @@ impl<S: Sink> Drain<'_, S> {
     /// By partition, in the order of the numbers, without what is held back.
     fn sort(&self, mut stored: Vec<Stored>) -> Result<Vec<Claimed>, JobError> {
         stored.sort_unstable_by_key(|event| event.seq);
-        let mut held = self.held.borrow_mut();
+        let held = self.held.borrow();
         let mut lanes = self.lanes.borrow_mut();
         let most = self.settings.options.max_events;
         let mut claimed: Vec<Claimed> = Vec::new();
@@ -180,9 +180,6 @@ impl<S: Sink> Drain<'_, S> {
             }
             if most > 0 && self.read.get() >= most {
                 break;
-            }
-            if let Some(due) = held.due(key) {
-                due.is_met = true;
             }
             let (bucket, partition) = (stored.bucket, lanes.partition(stored.bucket));
             let Some(own) = lanes.get_mut(partition) else {
@@ -230,11 +227,9 @@ impl<S: Sink> Drain<'_, S> {
             });
             published[first].trouble = gone;
         }
-        let mut held = self.held.borrow_mut();
-        let was_held: Vec<Vec<bool>> = claimed
-            .iter()
-            .map(|claimed| claimed.keys.iter().map(|&(_, key)| held.due(key).is_some()).collect())
-            .collect();
+        let held = self.held.borrow();
+        let was_held: Vec<Vec<bool>> =
+            claimed.iter().map(|claimed| claimed.keys.iter().map(|&(_, key)| held.is_due(key)).collect()).collect();
         outbox::judge(published, |batch, event| was_held[batch][event]);
     }
 
@@ -257,140 +252,6 @@ impl<S: Sink> Drain<'_, S> {
             }
         }
         Worked { claimed, fates: published.fates, last_number: published.last_number }
-    }
-
-    /// Deletes what is out and writes down what was rejected, in one transaction under the tokens of the partitions;
-    /// `false`: one is not ours any more, and nothing was written.
-    async fn settle(&self, worked: &[Worked]) -> Result<bool, JobError> {
-        let told = Told::of(worked);
-        if told.is_empty() {
-            return Ok(true);
-        }
-        let freed: Vec<(u64, i16, i64)> = {
-            let mut held = self.held.borrow_mut();
-            let due = |&(key, _): &(u64, i64)| held.due(key).map(|state| (key, state.bucket, state.seq));
-            told.published_keys.iter().filter_map(due).collect()
-        };
-        let free: Vec<(i16, i64)> = freed.iter().map(|&(_, bucket, seq)| (bucket, seq)).collect();
-        let options = &self.settings.options;
-        let most = i32::try_from(options.max_attempts).unwrap_or(i32::MAX);
-        let passes = options.dead_letter_policy == DeadLetterPolicy::Pass;
-        let mut passing = false;
-        let lost = Cell::new(false);
-        let mut dead = Vec::new();
-        let written = self
-            .ctx
-            .checkpoint("settle events", async |tx, delta| {
-                if !partitions::settle(tx, &told.owned).await? {
-                    lost.set(true);
-                    // Any error: the transaction is rolled back.
-                    return Err(sqlx::Error::RowNotFound);
-                }
-                pages::delete(tx, &told.buckets, &told.seqs).await?;
-                if !free.is_empty() {
-                    held::free(tx, &free).await?;
-                }
-                let published = told.seqs.len() as u64;
-                delta.scanned += published + told.rejected.len() as u64;
-                delta.changed += published;
-                delta.add(&metric::PUBLISHED, &[options.outbox_sink.name()], published);
-                for (rejected, rejection) in &told.rejected {
-                    let attempts = held::hold(tx, rejected).await?;
-                    if rejection.for_good || attempts >= most {
-                        held::bury(tx, rejected, attempts, passes).await?;
-                        dead.push((rejected.seq, attempts));
-                        delta.failed += 1;
-                        delta.add(&metric::DEAD_LETTERED, &[], 1);
-                    } else {
-                        delta.skipped += 1;
-                        delta.add(&metric::RETRIED, &[], 1);
-                    }
-                }
-                Ok(())
-            })
-            .await;
-        if lost.get() {
-            return Ok(false);
-        }
-        written?;
-        let mut held = self.held.borrow_mut();
-        for (key, ..) in freed {
-            held.free(key);
-        }
-        for (rejected, rejection) in &told.rejected {
-            let death = dead.iter().find(|(seq, _)| *seq == rejected.seq);
-            if let Some((_, attempts)) = death {
-                passing |= passes;
-                warn!(
-                    seq = rejected.seq,
-                    aggregate_type = rejected.aggregate_type,
-                    aggregate_id = rejected.aggregate_id,
-                    attempts,
-                    reason = rejection.reason,
-                    "event dead-lettered"
-                );
-            }
-        }
-        if passing {
-            // Its later events of this pass were left: they go on with the next one, not before.
-            self.held_at.set(None);
-        }
-        Ok(true)
-    }
-}
-
-/// What pages are to write.
-struct Told<'a> {
-    owned: Owned,
-    buckets: Vec<i16>,
-    seqs: Vec<i64>,
-    published_keys: Vec<(u64, i64)>,
-    rejected: Vec<(Rejected<'a>, &'a Rejection)>,
-}
-
-impl<'a> Told<'a> {
-    fn of(worked: &'a [Worked]) -> Self {
-        let mut told = Self {
-            owned: Owned::default(),
-            buckets: Vec::new(),
-            seqs: Vec::new(),
-            published_keys: Vec::new(),
-            rejected: Vec::new(),
-        };
-        let mut lanes: std::collections::BTreeMap<u16, (i64, i64)> = std::collections::BTreeMap::new();
-        for Worked { claimed, fates, last_number } in worked {
-            let lane = lanes.entry(claimed.lane.partition).or_insert((claimed.lane.token, 0));
-            lane.1 = lane.1.max(last_number.unwrap_or(0));
-            for ((event, &(bucket, key)), fate) in claimed.events.iter().zip(&claimed.keys).zip(fates) {
-                match fate {
-                    Fate::Published => {
-                        told.buckets.push(bucket);
-                        told.seqs.push(event.seq);
-                        told.published_keys.push((key, event.seq));
-                    }
-                    Fate::Rejected(rejection) => {
-                        let rejected = Rejected {
-                            aggregate_type: &event.aggregate.kind,
-                            aggregate_id: &event.aggregate.id,
-                            bucket,
-                            seq: event.seq,
-                            reason: &rejection.reason,
-                            retry_after: rejection.retry_after.unwrap_or_default().as_secs_f64(),
-                        };
-                        told.rejected.push((rejected, rejection));
-                    }
-                    Fate::Left => {}
-                }
-            }
-        }
-        for (partition, (token, number)) in lanes {
-            told.owned.add(i16::try_from(partition).unwrap_or(i16::MAX), token, 0, number);
-        }
-        told
-    }
-
-    fn is_empty(&self) -> bool {
-        self.seqs.is_empty() && self.rejected.is_empty()
     }
 }
 

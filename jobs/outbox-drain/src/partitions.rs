@@ -8,6 +8,11 @@ use job::{Context, JobError, Output, screen};
 use store::outbox::partitions;
 use tokio::time::Instant;
 
+use crate::{
+    drain::Drain,
+    options::{Settings, SinkKind},
+};
+
 /// For so long nobody may take a partition after the last word of the command that changes their number.
 const CLOSED_SECONDS: u32 = 15;
 /// How long live runs may take to give theirs up: as long as a dead one's last.
@@ -29,10 +34,10 @@ pub enum Command {
 }
 
 /// Does it.
-pub(crate) async fn command(ctx: &Context, command: &Command) -> Result<ExitCode, JobError> {
+pub(crate) async fn command(settings: &Settings, ctx: &Context, command: &Command) -> Result<ExitCode, JobError> {
     match command {
         Command::List => list(ctx).await,
-        Command::Set { n } => set(ctx, *n).await,
+        Command::Set { n } => set(settings, ctx, *n).await,
     }
 }
 
@@ -59,16 +64,21 @@ async fn list(ctx: &Context) -> Result<ExitCode, JobError> {
     Ok(ExitCode::Done)
 }
 
-async fn set(ctx: &Context, n: i16) -> Result<ExitCode, JobError> {
+async fn set(settings: &Settings, ctx: &Context, n: i16) -> Result<ExitCode, JobError> {
+    // Redis alone remembers what is published and not deleted.
+    let drain = (settings.options.outbox_sink == SinkKind::Redis)
+        .then(|| Drain::new(ctx, settings, crate::redis(settings, ctx)));
     let until = Instant::now() + PATIENCE;
     loop {
-        let closing = async |tx: &mut sqlx::PgConnection| {
-            let held = partitions::close(tx, CLOSED_SECONDS).await?;
-            let set = held == 0 && partitions::set(tx, n).await?;
-            Ok::<_, sqlx::Error>((held, set))
-        };
-        let (held, set) = ctx.db.transaction("change the number of partitions", closing).await?;
-        if set {
+        let closing = async |tx: &mut sqlx::PgConnection| partitions::close(tx, CLOSED_SECONDS).await;
+        let held = ctx.db.transaction("close the partitions", closing).await?;
+        let is_clear = held == 0
+            && match &drain {
+                Some(drain) => Box::pin(drain.clear_up()).await?,
+                None => true,
+            };
+        let what = "change the number of partitions";
+        if is_clear && ctx.db.transaction(what, async |tx| partitions::set(tx, n).await).await? {
             screen::line(&format!("the outbox is split into {n} partitions"));
             return Ok(ExitCode::Done);
         }

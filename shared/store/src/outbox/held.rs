@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures::TryStreamExt;
-use sqlx::{PgConnection, query};
+use sqlx::{PgConnection, query, query_scalar};
 
 use crate::Result;
 
@@ -61,19 +61,22 @@ pub struct Rejected<'a> {
     pub bucket: i16,
     /// The event.
     pub seq: i64,
+    /// The event that the aggregate went on with when it was read, if it was held back; else the same.
+    pub from: i64,
     /// Why, in a few words.
     pub reason: &'a str,
     /// Not before so many seconds.
     pub retry_after: f64,
 }
 
-/// Holds an aggregate back after a rejection and returns how often its event was tried by now. The next try is by the
-/// database's clock: after one second, doubled each time up to ten minutes, half of it by chance.
+/// Holds an aggregate back after a rejection and returns how often its event was tried by now; none when somebody has
+/// redriven an earlier event meanwhile, which then has to go first. The next try is by the database's clock: after one
+/// second, doubled each time up to ten minutes, half of it by chance.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<i32> {
-    let held = query!(
+pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<Option<i32>> {
+    query_scalar!(
         r#"/* outbox::held::hold */
         INSERT INTO outbox_held AS held (aggregate_type, aggregate_id, bucket, seq, attempts, next_attempt_at, error)
         VALUES ($1, $2, $3, $4, 1, clock_timestamp() + make_interval(secs => GREATEST($6, 0.5 + random() / 2)), $5)
@@ -83,6 +86,7 @@ pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<i32>
             next_attempt_at = clock_timestamp() + make_interval(secs => GREATEST($6,
                 LEAST(600, 2 ^ LEAST(CASE WHEN held.seq = excluded.seq THEN held.attempts ELSE 0 END, 20))
                 * (0.5 + random() / 2)))
+        WHERE held.seq >= $7
         RETURNING attempts"#,
         rejected.aggregate_type,
         rejected.aggregate_id,
@@ -90,10 +94,10 @@ pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<i32>
         rejected.seq,
         rejected.reason,
         rejected.retry_after,
+        rejected.from,
     )
-    .fetch_one(tx)
-    .await?;
-    Ok(held.attempts)
+    .fetch_optional(tx)
+    .await
 }
 
 /// Moves an event that was given up to the dead letters. With `pass` its aggregate is due at once, to go on behind the
@@ -119,34 +123,22 @@ pub async fn bury(tx: &mut PgConnection, rejected: &Rejected<'_>, attempts: i32,
     )
     .execute(&mut *tx)
     .await?;
-    if pass {
-        query!(
-            "/* outbox::held::bury pass */
-            UPDATE outbox_held SET next_attempt_at = clock_timestamp()
-            WHERE aggregate_type = $1 AND aggregate_id = $2 AND seq = $3",
-            rejected.aggregate_type,
-            rejected.aggregate_id,
-            rejected.seq,
-        )
-        .execute(tx)
-        .await?;
-    } else {
-        query!(
-            "/* outbox::held::bury hold */
-            UPDATE outbox_held SET next_attempt_at = NULL
-            WHERE aggregate_type = $1 AND aggregate_id = $2 AND seq = $3",
-            rejected.aggregate_type,
-            rejected.aggregate_id,
-            rejected.seq,
-        )
-        .execute(tx)
-        .await?;
-    }
+    query!(
+        "/* outbox::held::bury its aggregate */
+        UPDATE outbox_held SET next_attempt_at = CASE WHEN $4 THEN clock_timestamp() END
+        WHERE aggregate_type = $1 AND aggregate_id = $2 AND seq = $3",
+        rejected.aggregate_type,
+        rejected.aggregate_id,
+        rejected.seq,
+        pass,
+    )
+    .execute(tx)
+    .await?;
     Ok(())
 }
 
-/// Lets aggregates go whose held event, under this bucket and number, is out or gone; one that was redriven meanwhile
-/// stays.
+/// Lets aggregates go of which a whole pass from their held event on, under this bucket and number, has left nothing; one
+/// of which an earlier event was redriven meanwhile stays.
 ///
 /// # Errors
 /// Those of the statement.

@@ -92,7 +92,7 @@ pub async fn split(tx: &mut PgConnection, job: &str, share: Share) -> Result<Spl
 }
 
 /// Takes up to `most` partitions that nobody holds, or that an earlier try of this very run has left; not those of `held`. `stream` is what the numbers count: with another one than before they
-/// begin again.
+/// begin again. `though_closed` is for whoever has closed them ([`close`]).
 ///
 /// # Errors
 /// Those of the statement.
@@ -103,6 +103,7 @@ pub async fn take(
     stream: &str,
     held: &[i16],
     most: i64,
+    though_closed: bool,
 ) -> Result<Vec<Taken>> {
     query_as!(
         Taken,
@@ -113,7 +114,7 @@ pub async fn take(
             acknowledged = CASE WHEN stream IS NOT DISTINCT FROM $4 THEN acknowledged ELSE 0 END
         WHERE partition IN (
             SELECT partition FROM outbox_partitions, outbox_settings
-            WHERE partition < partitions AND closed_until <= clock_timestamp() AND partition % $2 = $3
+            WHERE partition < partitions AND ($8 OR closed_until <= clock_timestamp()) AND partition % $2 = $3
                 AND (expires_at <= clock_timestamp() OR run_id = $1) AND partition <> ALL($7)
             ORDER BY random() LIMIT $5 FOR UPDATE OF outbox_partitions SKIP LOCKED)
         RETURNING partition, fencing_token, floor, acknowledged"#,
@@ -124,6 +125,7 @@ pub async fn take(
         most,
         f64::from(LASTS_SECONDS),
         held,
+        though_closed,
     )
     .fetch_all(tx)
     .await

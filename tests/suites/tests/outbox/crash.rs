@@ -33,21 +33,40 @@ async fn sigkill_at_any_moment_loses_nothing_and_doubles_nothing() {
     assert_eq!((ground.backlog().await, ground.remembered().await), (0, 0));
 }
 
+/// A run that published everything and was killed before it deleted anything.
+async fn published_and_killed(ground: &Ground) {
+    // Deleting waits for this lock, so what is published stays in the outbox.
+    let mut lock = ground.db.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE outbox_events IN SHARE MODE").execute(&mut *lock).await.unwrap();
+    let mut run = ground.drain().start();
+    let published = async || ground.db.redis().xlen::<_, usize>(STREAM).await.unwrap();
+    wait_until(LIMIT, "all is published", async || published().await == 300 || !run.is_running()).await;
+    run.kill();
+    let finished = run.wait(LIMIT).await;
+    assert_eq!(published().await, 300, "{finished}");
+    lock.rollback().await.unwrap();
+    assert_eq!(ground.backlog().await, 300);
+    assert!(ground.remembered().await > 0);
+}
+
+#[tokio::test]
+async fn another_number_of_partitions_does_not_forget_what_was_published_and_not_deleted() {
+    let ground = Ground::new().await;
+    ground.fill(300, 30).await;
+    published_and_killed(&ground).await;
+    let set = ground.asked(&["partitions", "set", "5"]).run().await;
+    assert_eq!(set.code, Some(0), "{set}");
+    assert_eq!(ground.backlog().await, 0, "what is published is deleted before the buckets change hands");
+    ground.fill(50, 30).await;
+    ground.run().await;
+    ground.assert_whole((1..=300).chain(1..=50)).await;
+}
+
 #[tokio::test]
 async fn an_outage_between_publishing_and_deleting_does_not_double_however_long_it_was() {
     let ground = Ground::new().await;
     ground.fill(300, 30).await;
-    // Deleting waits for this lock, so what is published stays in the outbox.
-    let mut lock = ground.db.pool().begin().await.unwrap();
-    sqlx::query("LOCK TABLE outbox_events IN SHARE MODE").execute(&mut *lock).await.unwrap();
-    let run = ground.drain().start();
-    wait_until(LIMIT, "all is published", async || ground.db.redis().xlen::<_, usize>(STREAM).await.unwrap() == 300)
-        .await;
-    run.kill();
-    run.wait(LIMIT).await;
-    lock.rollback().await.unwrap();
-    assert_eq!(ground.backlog().await, 300);
-    assert!(ground.remembered().await > 0);
+    published_and_killed(&ground).await;
 
     let finished = ground.run().await;
     assert_eq!(finished.code, Some(0), "{finished}");

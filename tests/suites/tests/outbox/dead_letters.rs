@@ -99,3 +99,48 @@ async fn a_worker_notices_a_redrive_by_itself() {
     harness::wait_until(crate::support::LIMIT, "all are out", async || ground.backlog().await == 0).await;
     ground.assert_whole((1..=500).chain([1001, 1002])).await;
 }
+
+#[tokio::test]
+async fn an_aggregate_that_goes_on_is_not_let_go_before_all_it_held_back_is_out() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor", "poor", "poor"], 1001).await;
+    let event = kill(&ground, 1001, true).await;
+    ground.fill(500, 20).await;
+    // The floor is above everything that is held back.
+    ground.run().await;
+    assert_eq!(ground.stream().await.len(), 500);
+    ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
+    for out in 1..=4 {
+        // Each run ends after the first event that it meets.
+        let finished = ground.drain().env("MAX_EVENTS", "1").run().await;
+        assert_eq!(ground.stream().await.len(), 500 + out, "{finished}");
+    }
+    ground.run().await;
+    ground.assert_whole((1..=500).chain(1001..=1004)).await;
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_redrive_beside_a_rejection_keeps_its_place() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor"], 1).await;
+    let event = kill(&ground, 1, false).await;
+    let later = ground.number("SELECT max(seq) FROM outbox_events").await;
+    let bucket = ground.number("SELECT max(bucket)::bigint FROM outbox_events").await;
+    // A drain has read the later event, which nothing held back then; meanwhile the earlier one is redriven.
+    ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
+    let rejected = store::outbox::held::Rejected {
+        aggregate_type: "account",
+        aggregate_id: "poor",
+        bucket: i16::try_from(bucket).unwrap(),
+        seq: later,
+        from: later,
+        reason: "refused",
+        retry_after: 0.0,
+    };
+    let mut tx = ground.db.pool().begin().await.unwrap();
+    assert_eq!(store::outbox::held::hold(&mut tx, &rejected).await.unwrap(), None);
+    tx.commit().await.unwrap();
+    ground.run().await;
+    ground.assert_whole(1..=2).await;
+}
