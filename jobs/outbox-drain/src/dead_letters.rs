@@ -59,20 +59,12 @@ pub(crate) async fn command(ctx: &Context, command: &Command) -> Result<ExitCode
         Command::Show { event } => show(ctx, *event).await,
         Command::Redrive(chosen) => {
             let which = chosen.which()?;
-            let redriving = async |tx: &mut sqlx::PgConnection| {
-                let letters = dead_letters::list(tx, Some(&which), 10_000).await?;
-                dead_letters::redrive(tx, &which).await?;
-                Ok::<_, sqlx::Error>(letters)
-            };
+            let redriving = async |tx: &mut sqlx::PgConnection| dead_letters::redrive(tx, &which).await;
             told(ctx, "redriven", &ctx.db.transaction("redrive dead letters", redriving).await?)
         }
         Command::Discard(chosen) => {
             let which = chosen.which()?;
-            let discarding = async |tx: &mut sqlx::PgConnection| {
-                let letters = dead_letters::list(tx, Some(&which), 10_000).await?;
-                dead_letters::discard(tx, &which).await?;
-                Ok::<_, sqlx::Error>(letters)
-            };
+            let discarding = async |tx: &mut sqlx::PgConnection| dead_letters::discard(tx, &which).await;
             told(ctx, "discarded", &ctx.db.transaction("discard dead letters", discarding).await?)
         }
     }

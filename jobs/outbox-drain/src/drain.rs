@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    collections::HashMap,
     convert::Infallible,
     time::Duration,
 };
@@ -16,9 +17,14 @@ use job::{
 };
 use metrics::outbox as metric;
 use outbox::{Sink, sink::SinkError};
-use store::outbox::{held, pages, state};
+use store::outbox::{
+    held,
+    pages::{self, Place},
+    partitions, state,
+};
 use time::OffsetDateTime;
 use tokio::time::Instant;
+use tracing::warn;
 
 use crate::{
     heldback::HeldBack,
@@ -27,7 +33,8 @@ use crate::{
     latency::Latency,
     options::Settings,
     pace::Pace,
-    page::Places,
+    places::Places,
+    suspicion::Suspicion,
 };
 
 /// Pages that are read ahead of the one that is being deleted.
@@ -54,8 +61,14 @@ pub(crate) struct Drain<'a, S> {
     pub(crate) pace: RefCell<Pace>,
     /// The database's clock when this process's stood at the instant.
     pub(crate) db_time: Cell<Option<(OffsetDateTime, Instant)>>,
-    /// Events read in this run.
+    /// Events read in this run, and those of them that are published and deleted, or held back.
     pub(crate) read: Cell<u64>,
+    pub(crate) settled: Cell<u64>,
+    pub(crate) suspicion: RefCell<Suspicion>,
+    /// The lowest number in each bucket that was read in this pass and not tried to the end.
+    left: RefCell<HashMap<i16, i64>>,
+    /// The sink has taken something in this pass.
+    pub(crate) took: Cell<bool>,
     horizon: RefCell<Horizon>,
     /// When it was read which aggregates are held back; none: it is to be read anew.
     pub(crate) held_at: Cell<Option<Instant>>,
@@ -84,8 +97,11 @@ pub(crate) enum Pass {
         /// Some transaction is open that may bring more.
         is_open: bool,
     },
-    /// It was long enough, or the partitions are to be shared anew; what was read is published and deleted.
-    Yielded,
+    /// It was long enough, or the partitions are to be shared anew; what was read and published is deleted.
+    Yielded {
+        /// The sink has taken something.
+        took: bool,
+    },
     /// `MAX_EVENTS`, the budget, or a stop.
     Cut(End),
     /// It could not go on; everything is in doubt.
@@ -108,6 +124,10 @@ impl<'a, S: Sink> Drain<'a, S> {
             pace: RefCell::default(),
             db_time: Cell::default(),
             read: Cell::default(),
+            settled: Cell::default(),
+            suspicion: RefCell::default(),
+            left: RefCell::default(),
+            took: Cell::default(),
             horizon: RefCell::default(),
             held_at: Cell::default(),
             soft: Cell::default(),
@@ -123,6 +143,10 @@ impl<'a, S: Sink> Drain<'a, S> {
     pub(crate) async fn pass(&self) -> Result<Pass, JobError> {
         self.trouble.take();
         self.yields.set(false);
+        self.took.set(false);
+        self.left.borrow_mut().clear();
+        // What was read and came to nothing counts for nobody.
+        self.read.set(self.settled.get());
         if let Err(trouble) = self.share().await? {
             return Ok(Pass::Trouble(self.in_doubt(trouble)));
         }
@@ -139,6 +163,7 @@ impl<'a, S: Sink> Drain<'a, S> {
             never = self.end_long_pass() => match never {},
             never = self.watch() => match never {},
         };
+        self.suspicion.borrow_mut().pass_ended(self.took.get());
         let end = match end {
             Ok(end) => end,
             Err(error) => {
@@ -154,9 +179,9 @@ impl<'a, S: Sink> Drain<'a, S> {
             self.begin_again();
             return Ok(Pass::Cut(end));
         }
-        if self.yields.get() {
+        if self.yields.get() || !self.left.borrow().is_empty() {
             self.yielded(start);
-            return Ok(Pass::Yielded);
+            return Ok(Pass::Yielded { took: self.took.get() });
         }
         self.whole(start).await?;
         Ok(Pass::Whole { read: self.read.get() - before, is_open: start.is_open })
@@ -181,6 +206,7 @@ impl<'a, S: Sink> Drain<'a, S> {
             let what = "let go of aggregates";
             self.ctx.db.transaction(what, async |tx| held::free(tx, &due).await).await?;
         }
+        self.take_note_back().await;
         Ok(())
     }
 
@@ -190,12 +216,22 @@ impl<'a, S: Sink> Drain<'a, S> {
         std::future::pending().await
     }
 
-    /// The floor moves up to where every bucket of a partition was read, at most to where nothing can appear any more.
+    /// An event was read and not tried to the end.
+    pub(crate) fn put_off(&self, bucket: i16, seq: i64) {
+        let mut left = self.left.borrow_mut();
+        let lowest = left.entry(bucket).or_insert(seq);
+        *lowest = seq.min(*lowest);
+    }
+
+    /// The floor moves up to where every bucket of a partition was read and dealt with, at most to where nothing can appear
+    /// any more.
     fn yielded(&self, start: Start) {
         self.begin_again();
         let mut lanes = self.lanes.borrow_mut();
-        let places = self.places.borrow();
-        let unread: Vec<(i16, i64)> = places.iter().map(|place| (lanes.partition(place.bucket), place.after)).collect();
+        let (places, left) = (self.places.borrow(), self.left.borrow());
+        let unread = places.iter().map(|place| (place.bucket, place.after));
+        let unread = unread.chain(left.iter().map(|(&bucket, &seq)| (bucket, seq - 1)));
+        let unread: Vec<(i16, i64)> = unread.map(|(bucket, after)| (lanes.partition(bucket), after)).collect();
         for (partition, own) in lanes.iter_mut() {
             let read = unread.iter().filter(|(of, _)| *of == partition).map(|(_, after)| *after).min();
             own.floor = own.floor.max(read.unwrap_or(start.hard).min(start.hard));
@@ -235,25 +271,48 @@ impl<'a, S: Sink> Drain<'a, S> {
     async fn look(&self) -> Result<Start, JobError> {
         let look = self.ctx.db.transaction("look for open transactions", async |tx| pages::look(tx).await).await?;
         let now = Instant::now();
+        let highest = self.lanes.borrow().iter().map(|(_, own)| own.floor).max().unwrap_or(0);
+        if look.last < highest.max(self.horizon.borrow().hard()) {
+            self.forget_floors(look.last).await?;
+        }
         self.db_time.set(Some((look.now, now)));
         let mut start = self.horizon.borrow_mut().take_in(look, now);
         start.go_back |= self.cut_short.get();
         Ok(start)
     }
 
+    /// The numbers have gone back: PostgreSQL was restored to an earlier state, and what comes will lie below the floors.
+    async fn forget_floors(&self, last: i64) -> Result<(), JobError> {
+        warn!(
+            last,
+            "the outbox has gone back to an earlier number: PostgreSQL was restored; reading from the beginning"
+        );
+        let owned = {
+            let mut lanes = self.lanes.borrow_mut();
+            for (_, own) in lanes.iter_mut() {
+                own.floor = 0;
+                own.is_fresh = true;
+            }
+            lanes.owned()
+        };
+        let what = "forget the floors";
+        self.ctx.db.transaction(what, async |tx| partitions::forget_floors(tx, &owned).await).await?;
+        self.horizon.take();
+        self.soft.set(0);
+        Ok(())
+    }
+
     fn place(&self, start: Start) {
         let lanes = self.lanes.borrow();
         let due = self.held.borrow().lowest_due();
         let soft = self.soft.get();
-        let mut places = Places::default();
-        for (partition, own) in lanes.iter() {
+        let place = |(bucket, partition): (i16, i16)| {
+            let own = lanes.get(partition)?;
             let from = if start.go_back || own.is_fresh { own.floor } else { own.floor.max(soft) };
-            for (bucket, _) in lanes.buckets().into_iter().filter(|&(_, of)| of == partition) {
-                let due = due.get(&bucket).map_or(i64::MAX, |seq| seq - 1);
-                places.add(bucket, from.min(due));
-            }
-        }
-        *self.places.borrow_mut() = places;
+            let due = due.get(&bucket).map_or(i64::MAX, |seq| seq - 1);
+            Some(Place { bucket, after: from.min(due) })
+        };
+        self.places.borrow_mut().begin(lanes.buckets().into_iter().filter_map(place));
     }
 
     /// Gauges for the push; how the outbox stands.
@@ -261,7 +320,13 @@ impl<'a, S: Sink> Drain<'a, S> {
     /// # Errors
     /// PostgreSQL fails.
     pub(crate) async fn gauges(&self) -> Result<state::State, JobError> {
-        let state = self.ctx.db.transaction("read gauges", async |tx| state::state(tx).await).await?;
+        let owned = self.lanes.borrow().owned();
+        let reading = async |tx: &mut sqlx::PgConnection| {
+            // What is counted begins at the floors: the present ones. Whether all are still ours is of no matter here.
+            partitions::settle(tx, &owned).await?;
+            state::state(tx).await
+        };
+        let state = self.ctx.db.transaction("read gauges", reading).await?;
         self.ctx.gauge(&metric::BACKLOG, &[], state.backlog as f64);
         self.ctx.gauge(&metric::OLDEST, &[], state.oldest_seconds.unwrap_or(0.0).max(0.0));
         self.ctx.gauge(&metric::HELD, &[], state.held as f64);

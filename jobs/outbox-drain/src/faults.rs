@@ -7,7 +7,7 @@ use std::{
 
 use outbox::stream::Entry;
 use serde_json::{Value, json};
-use store::outbox::held::key;
+use store::outbox::{held::key, state::Stranded};
 use uuid::Uuid;
 
 /// Faults of a kind that are listed one by one; all are counted.
@@ -24,6 +24,7 @@ pub(crate) struct Faults {
     doubled: Kind,
     reordered: Kind,
     waiting: Kind,
+    stranded: Kind,
 }
 
 /// Faults of one kind.
@@ -78,9 +79,25 @@ impl Faults {
         self.waiting.add(1, line, json!({"event_id": event, "dead_letter": true}));
     }
 
+    /// An event in the outbox that no run reads any more.
+    pub(crate) fn stranded(&mut self, partition: i16, event: &Stranded) {
+        let Stranded { seq, event_id, aggregate_type, aggregate_id, .. } = event;
+        self.stranded.add(
+            1,
+            format!(
+                "stranded: partition {partition}, event {event_id}, seq {seq} of {aggregate_type}:{aggregate_id}: \
+                 waits below the floor, where no run reads"
+            ),
+            json!({
+                "partition": partition, "seq": seq, "event_id": event_id, "aggregate_type": aggregate_type,
+                "aggregate_id": aggregate_id,
+            }),
+        );
+    }
+
     /// In one order, however many passes found them.
     pub(crate) fn sort(&mut self) {
-        for kind in [&mut self.missing, &mut self.doubled, &mut self.reordered, &mut self.waiting] {
+        for kind in [&mut self.missing, &mut self.doubled, &mut self.reordered, &mut self.waiting, &mut self.stranded] {
             kind.listed.sort_by(|one, other| one.0.cmp(&other.0));
         }
     }
@@ -101,15 +118,22 @@ impl Faults {
         self.waiting.count
     }
 
+    pub(crate) fn stranded_count(&self) -> u64 {
+        self.stranded.count
+    }
+
     /// Nothing is wrong.
     pub(crate) fn is_none(&self) -> bool {
-        self.missing.count + self.doubled.count + self.reordered.count + self.waiting.count == 0
+        self.kinds().iter().all(|kind| kind.count == 0)
+    }
+
+    fn kinds(&self) -> [&Kind; 5] {
+        [&self.missing, &self.doubled, &self.reordered, &self.waiting, &self.stranded]
     }
 
     /// A line each, as many as are listed.
     pub(crate) fn lines(&self) -> impl Iterator<Item = String> {
-        let kinds = [&self.missing, &self.doubled, &self.reordered, &self.waiting];
-        kinds.into_iter().flat_map(|kind| kind.listed.iter().map(|(line, _)| line.clone()))
+        self.kinds().into_iter().flat_map(|kind| kind.listed.iter().map(|(line, _)| line.clone()))
     }
 
     /// For tools.
@@ -121,6 +145,7 @@ impl Faults {
             "doubled_count": self.doubled.count, "doubled": list(&self.doubled),
             "reordered_count": self.reordered.count, "reordered": list(&self.reordered),
             "published_and_waiting_count": self.waiting.count, "published_and_waiting": list(&self.waiting),
+            "stranded_count": self.stranded.count, "stranded": list(&self.stranded),
         })
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use store::outbox::held::Held;
+use store::outbox::held::{Free, Held};
 
 /// How a held aggregate stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +14,8 @@ struct State {
     from: i64,
     /// It may be tried.
     is_due: bool,
+    /// As in [`Held`].
+    version: i64,
 }
 
 /// All that are held back, by the hash of the aggregate.
@@ -23,7 +25,8 @@ pub(crate) struct HeldBack(HashMap<u64, State>);
 impl HeldBack {
     /// Takes over what is in the database.
     pub(crate) fn replace(&mut self, held: &[Held]) {
-        let state = |held: &Held| State { bucket: held.bucket, from: held.seq, is_due: held.is_due };
+        let state =
+            |held: &Held| State { bucket: held.bucket, from: held.seq, is_due: held.is_due, version: held.version };
         self.0 = held.iter().map(|held| (held.key, state(held))).collect();
     }
 
@@ -37,14 +40,14 @@ impl HeldBack {
         self.0.get(&key).is_some_and(|state| state.is_due)
     }
 
-    /// The event that the database has it go on with; none when it was not held back.
-    pub(crate) fn from(&self, key: u64) -> Option<i64> {
-        self.0.get(&key).map(|state| state.from)
+    /// [`Held::version`] of its row; 0 when it was not held back.
+    pub(crate) fn version(&self, key: u64) -> i64 {
+        self.0.get(&key).map_or(0, |state| state.version)
     }
 
-    /// One of its events was rejected: from now on it waits.
-    pub(crate) fn reject(&mut self, key: u64, bucket: i16, seq: i64) {
-        self.0.entry(key).or_insert(State { bucket, from: seq, is_due: false }).is_due = false;
+    /// One of its events was rejected, or left: from now on it waits.
+    pub(crate) fn wait(&mut self, key: u64, bucket: i16, seq: i64) {
+        self.0.entry(key).or_insert(State { bucket, from: seq, is_due: false, version: 0 }).is_due = false;
     }
 
     /// The lowest number to go on with in each bucket in which something is due.
@@ -59,8 +62,9 @@ impl HeldBack {
 
     /// Those that are due after a whole pass: everything they held back is out. Not before: what lies below the floor is
     /// found from their event on alone.
-    pub(crate) fn take_due(&mut self) -> Vec<(i16, i64)> {
-        let gone = self.0.values().filter(|state| state.is_due).map(|state| (state.bucket, state.from)).collect();
+    pub(crate) fn take_due(&mut self) -> Vec<Free> {
+        let free = |state: &State| Free { bucket: state.bucket, seq: state.from, version: state.version };
+        let gone = self.0.values().filter(|state| state.is_due).map(free).collect();
         self.0.retain(|_, state| !state.is_due);
         gone
     }

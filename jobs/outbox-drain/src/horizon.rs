@@ -52,6 +52,11 @@ pub(crate) struct Start {
 }
 
 impl Horizon {
+    /// Nothing at this number or below can appear any more, as far as is known.
+    pub(crate) fn hard(&self) -> i64 {
+        self.hard
+    }
+
     /// Takes in a look that was had before the pass reads.
     pub(crate) fn take_in(&mut self, look: Look, now: Instant) -> Start {
         let open: HashSet<String> = look.open.into_iter().collect();

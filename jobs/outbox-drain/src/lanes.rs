@@ -96,6 +96,14 @@ impl Lanes {
         self.holds_until
     }
 
+    /// PostgreSQL knows by now that so many events of the partition are published.
+    pub(crate) fn acknowledge(&mut self, lane: Lane, number: i64) {
+        let own = i16::try_from(lane.partition).ok().and_then(|partition| self.own.get_mut(&partition));
+        if let Some(own) = own.filter(|own| own.token == lane.token) {
+            own.acknowledged = own.acknowledged.max(number);
+        }
+    }
+
     /// Nothing is ours any more.
     pub(crate) fn lose(&mut self) {
         self.own.clear();
@@ -127,6 +135,11 @@ impl Lanes {
     /// Ours, by partition.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = (i16, &mut Own)> {
         self.own.iter_mut().map(|(&partition, own)| (partition, own))
+    }
+
+    /// The partition under this number, if it is ours.
+    pub(crate) fn get(&self, partition: i16) -> Option<&Own> {
+        self.own.get(&partition)
     }
 
     /// The partition under this number, if it is ours.

@@ -21,9 +21,11 @@ mod ownership;
 mod pace;
 mod page;
 mod partitions;
+mod places;
 mod reconcile;
 mod run;
 mod settle;
+mod suspicion;
 mod worker;
 
 use clap::Subcommand;
@@ -35,7 +37,10 @@ use outbox::{
     sink::{Finding, SinkError},
     webhook::WebhookSink,
 };
-use runtime::config::{Problems, SecretSpec};
+use runtime::{
+    Secret,
+    config::{Problems, SecretSpec},
+};
 
 use crate::options::{Options, Settings, Target};
 
@@ -46,7 +51,7 @@ pub struct OutboxDrain;
 /// Subcommands beyond the runner's.
 #[derive(Debug, Clone, Subcommand)]
 pub enum Command {
-    /// Publish without an end, and sleep while there is nothing; SIGTERM ends it after the page in hand
+    /// Publish without an end, and sleep while there is nothing; SIGTERM ends it once what is delivered is deleted
     Worker,
     /// Tell by WORKER_HEARTBEAT_FILE whether the worker gets on; for a probe
     Health {
@@ -54,7 +59,8 @@ pub enum Command {
         #[arg(long, env = "HEALTH_MAX_AGE", default_value = "90s", value_parser = job::duration, value_name = "DURATION")]
         max_age: std::time::Duration,
     },
-    /// Compare outbox, dead letters, acknowledged numbers and the stream; report what is missing, doubled or out of order
+    /// Compare outbox, dead letters, acknowledged numbers and the stream; report what is missing, doubled, out of order or
+    /// stranded
     Reconcile,
     /// Look at events that were given up, and decide about them
     #[command(subcommand)]
@@ -78,7 +84,7 @@ impl Job for OutboxDrain {
 
     async fn check(settings: &Settings, ctx: &Context) -> Vec<CheckLine> {
         let findings = match settings.target.clone() {
-            Target::Redis => redis(settings, ctx).check().await,
+            Target::Redis(url) => redis(settings, ctx, url).check().await,
             Target::Nats(address) => nats(settings, address).check().await,
             Target::Webhook(endpoint, keys) => WebhookSink::new(endpoint, keys, ctx.clock.clone()).check().await,
             Target::Stdout => StdoutSink::default().check().await,
@@ -97,7 +103,7 @@ impl Job for OutboxDrain {
             return dry_run::run(settings, ctx).await;
         }
         match settings.target.clone() {
-            Target::Redis => Box::pin(drain(ctx, settings, redis(settings, ctx))).await,
+            Target::Redis(url) => Box::pin(drain(ctx, settings, redis(settings, ctx, url))).await,
             Target::Nats(address) => Box::pin(drain(ctx, settings, nats(settings, address))).await,
             Target::Webhook(endpoint, keys) => {
                 Box::pin(drain(ctx, settings, WebhookSink::new(endpoint, keys, ctx.clock.clone()))).await
@@ -127,8 +133,8 @@ impl Job for OutboxDrain {
     }
 }
 
-pub(crate) fn redis(settings: &Settings, ctx: &Context) -> RedisSink {
-    RedisSink::new(ctx.redis.clone(), &settings.options.outbox_stream, settings.options.outbox_stream_maxlen)
+pub(crate) fn redis(settings: &Settings, ctx: &Context, url: Secret) -> RedisSink {
+    RedisSink::new(ctx.redis.clone(), url, &settings.options.outbox_stream, settings.options.outbox_stream_maxlen)
 }
 
 fn nats(settings: &Settings, address: Address) -> NatsSink {

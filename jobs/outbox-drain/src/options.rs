@@ -8,7 +8,10 @@ use outbox::{
     nats::{Address, Subject},
     webhook::{Endpoint, SigningKeys},
 };
-use runtime::config::{Problems, SecretSpec};
+use runtime::{
+    Secret,
+    config::{Problems, SecretSpec},
+};
 use store::outbox::partitions::Share;
 
 /// Secrets beyond the runner's.
@@ -83,7 +86,8 @@ pub struct Options {
     /// Rejections after which an event is given up and becomes a dead letter
     #[arg(long, env, default_value_t = 10, value_parser = value_parser!(u32).range(1..=1000), value_name = "N")]
     pub max_attempts: u32,
-    /// What becomes of the later events of an aggregate with a dead letter
+    /// What becomes of the later events of an aggregate whose event becomes a dead letter; those that wait already stay
+    /// held
     #[arg(long, env, default_value = "hold", value_enum)]
     pub dead_letter_policy: DeadLetterPolicy,
     /// File that a worker writes each time it has done all there was to do; health reads it
@@ -104,8 +108,8 @@ fn stream(text: &str) -> Result<String, String> {
 /// Where events go, with what it takes to get there.
 #[derive(Debug, Clone)]
 pub enum Target {
-    /// The Redis of every job.
-    Redis,
+    /// The Redis of every job, at this address.
+    Redis(Secret),
     /// NATS.
     Nats(Address),
     /// A webhook.
@@ -125,7 +129,8 @@ impl Target {
             given.cloned()
         };
         match options.outbox_sink {
-            SinkKind::Redis => Some(Self::Redis),
+            // That it is missing is told by the runner, which needs it, too.
+            SinkKind::Redis => setup.secrets.get("REDIS_URL").cloned().map(Self::Redis),
             SinkKind::Stdout => Some(Self::Stdout),
             SinkKind::Nats => {
                 let url = secret("NATS_URL")?;

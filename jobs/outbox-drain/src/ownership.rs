@@ -38,14 +38,20 @@ impl<S: Sink> Drain<'_, S> {
         let asked =
             unknown.iter().map(|(partition, own)| self.sink.adopt(lane(*partition, own.token), own.acknowledged));
         let answers = join_all(asked).await;
-        let mut adopted = Vec::new();
+        let (mut adopted, mut failed) = (Vec::new(), None);
         for ((partition, own), answer) in unknown.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => adopted.push((partition, own, answer)),
-                Err(error) => return Ok(Err(Trouble::Sink(error))),
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        self.adopt(adopted).await.map(|ours| if ours { Ok(()) } else { Err(Trouble::Lost) })
+        // Also where another one failed: what the sink has lost is told once.
+        let ours = self.adopt(adopted).await?;
+        Ok(match failed {
+            _ if !ours => Err(Trouble::Lost),
+            Some(error) => Err(Trouble::Sink(error)),
+            None => Ok(()),
+        })
     }
 
     /// `false`: some were lost meanwhile.
@@ -119,8 +125,10 @@ impl<S: Sink> Drain<'_, S> {
                 for (partition, _, answer) in &adopted {
                     let of = buckets.iter().filter(|(_, other)| other == partition).map(|&(bucket, _)| bucket);
                     let of: Vec<i16> = of.collect();
-                    for seqs in answer.published.chunks(5000) {
-                        pages::delete_adopted(tx, &of, seqs).await?;
+                    for published in answer.published.chunks(5000) {
+                        let seqs: Vec<i64> = published.iter().map(|event| event.seq).collect();
+                        let tails: Vec<String> = published.iter().map(|event| event.tail.clone()).collect();
+                        pages::delete_adopted(tx, &of, &seqs, &tails).await?;
                     }
                 }
                 Ok::<_, sqlx::Error>(true)
@@ -217,12 +225,12 @@ impl<S: Sink> Drain<'_, S> {
             lanes.split(partitions);
             lanes.add(&taken);
         }
-        let is_clear = match self.ask().await? {
-            Ok(()) => taken.len() == usize::from(partitions.unsigned_abs()),
-            Err(Trouble::Lost) => false,
-            Err(Trouble::Sink(error)) => return Err(crate::refused(&error)),
-        };
+        let asked = self.ask().await;
         self.leave_all().await;
-        Ok(is_clear)
+        match asked? {
+            Ok(()) => Ok(taken.len() == usize::from(partitions.unsigned_abs())),
+            Err(Trouble::Lost) => Ok(false),
+            Err(Trouble::Sink(error)) => Err(crate::refused(&error)),
+        }
     }
 }

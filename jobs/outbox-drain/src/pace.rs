@@ -28,6 +28,8 @@ const DEAD_ROWS: i64 = 50_000;
 pub(crate) struct Pace {
     since: Instant,
     said: BTreeMap<Cause, Instant>,
+    /// `status` says why it is slow.
+    is_noted: bool,
     /// Reading a page.
     pub(crate) read: Step,
     /// Publishing one.
@@ -41,6 +43,7 @@ impl Default for Pace {
         Self {
             since: Instant::now(),
             said: BTreeMap::new(),
+            is_noted: false,
             read: Step::default(),
             published: Step::default(),
             settled: Step::default(),
@@ -156,16 +159,37 @@ impl<S: Sink> Drain<'_, S> {
         }
     }
 
+    /// Takes the note back when a window has gone by without a reason: also where there is nothing more to do, and so no page
+    /// after which it would be looked at.
+    pub(crate) async fn take_note_back(&self) {
+        let is_noted = self.pace.borrow().is_noted;
+        if is_noted {
+            self.say_if_slow().await;
+        }
+    }
+
     async fn look_why(&self, times: Times) -> Result<(), JobError> {
         let diagnosis = self.ctx.db.transaction("look what is slow", async |tx| diagnose(tx).await).await?;
         let reasons = reasons(times, &diagnosis);
-        if !self.pace.borrow_mut().is_news(reasons.iter().map(|(cause, _)| *cause)) {
+        let is_news = self.pace.borrow_mut().is_news(reasons.iter().map(|(cause, _)| *cause));
+        let is_noted = self.pace.borrow().is_noted;
+        if reasons.is_empty() {
+            if is_noted {
+                self.ctx.note(None).await?;
+                self.pace.borrow_mut().is_noted = false;
+            }
             return Ok(());
         }
         let reasons = reasons.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>().join("; ");
-        let (read, published, settled) = (times.read, times.published, times.settled);
-        warn!(?read, ?published, ?settled, dead_rows = diagnosis.dead_rows, reasons, "slow");
-        self.ctx.note(Some(&format!("slow: {reasons}"))).await?;
+        if is_news {
+            let (read, published, settled) = (times.read, times.published, times.settled);
+            warn!(?read, ?published, ?settled, dead_rows = diagnosis.dead_rows, reasons, "slow");
+        }
+        if is_news || !is_noted {
+            // Before: of one that failed nobody knows whether it was written.
+            self.pace.borrow_mut().is_noted = true;
+            self.ctx.note(Some(&format!("slow: {reasons}"))).await?;
+        }
         Ok(())
     }
 }

@@ -7,71 +7,23 @@ use job::{
 };
 use outbox::{
     Aggregate, Event, Sink,
-    sink::{self, Fate, Finding, Lane, Published, SinkError},
+    sink::{self, Fate, Finding, Lane, Published, SinkError, Verdict},
 };
 use serde_json::value::RawValue;
-use store::outbox::{
-    held,
-    pages::{self, Page, Place, Stored},
+use store::{
+    outbox::{
+        held,
+        pages::{self, Stored},
+    },
+    tid::Tid,
 };
 use tokio::time::Instant;
 
 use crate::{
     drain::{Drain, Trouble},
     lanes::lane,
+    places::PAGE_BYTES,
 };
-
-/// A page holds at most so many bytes of payload, or one event: what is in memory at a time is some times this.
-const PAGE_BYTES: usize = 2 * 1024 * 1024;
-/// Events of a first page: how large they are is not known yet.
-const FIRST_PAGE: usize = 256;
-
-/// Where reading goes on in each bucket that has more.
-#[derive(Debug)]
-pub(crate) struct Places {
-    places: Vec<Place>,
-    /// How many events fit a page, as far as is known.
-    fit: usize,
-}
-
-impl Default for Places {
-    fn default() -> Self {
-        Self { places: Vec::new(), fit: FIRST_PAGE }
-    }
-}
-
-impl Places {
-    /// Reads a bucket from behind this number.
-    pub(crate) fn add(&mut self, bucket: i16, after: i64) {
-        self.places.push(Place { bucket, after });
-    }
-
-    /// Where reading goes on, in each bucket that has more.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Place> {
-        self.places.iter()
-    }
-
-    /// Moves on behind what was read, at most `each` of every bucket.
-    fn advance(&mut self, page: &Page, each: usize) {
-        let mut read = [(0, 0); store::outbox::BUCKETS as usize];
-        for event in &page.events {
-            if let Some((count, last)) = read.get_mut(usize::from(event.bucket.unsigned_abs())) {
-                *count += 1;
-                *last = event.seq;
-            }
-        }
-        self.places.retain_mut(|place| {
-            let (count, last) = read[usize::from(place.bucket.unsigned_abs())];
-            if count > 0 {
-                place.after = last;
-            }
-            count >= each || page.is_cut
-        });
-        let bytes: usize = page.events.iter().map(|event| event.payload.len() + 1).sum();
-        let largest = PAGE_BYTES / (bytes / page.events.len().max(1)).max(1);
-        self.fit = largest.min(self.fit * 4).max(1);
-    }
-}
 
 /// Events of one partition.
 pub(crate) struct Claimed {
@@ -81,8 +33,19 @@ pub(crate) struct Claimed {
     pub(crate) number: u64,
     /// In the order of their numbers.
     pub(crate) events: Vec<Event>,
-    /// Bucket and hash of the aggregate of each.
-    pub(crate) keys: Vec<(i16, u64)>,
+    /// One for each event.
+    pub(crate) keys: Vec<Key>,
+}
+
+/// How an event is found again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// Cut of its aggregate's hash.
+    pub(crate) bucket: i16,
+    /// By which the drain knows its aggregate.
+    pub(crate) aggregate: u64,
+    /// Where its row lies.
+    pub(crate) at: Tid,
 }
 
 /// The same, published or not.
@@ -98,29 +61,27 @@ pub(crate) struct Worked {
 impl<S: Sink> Batch for Drain<'_, S> {
     type Claimed = Vec<Claimed>;
     type Worked = Vec<Worked>;
+    const ACTS: bool = true;
 
     async fn claim(&self, size: usize) -> Result<Option<Vec<Claimed>>, JobError> {
-        if self.limit_reached() || self.yields.get() || self.trouble.borrow().is_some() {
-            return Ok(None);
+        loop {
+            if self.limit_reached() || self.yields.get() || self.trouble.borrow().is_some() {
+                return Ok(None);
+            }
+            let asked = self.places.borrow_mut().ask(size);
+            if asked.places.is_empty() {
+                return Ok(None);
+            }
+            self.pace.borrow_mut().read.begin();
+            let each = i64::try_from(asked.each).unwrap_or(i64::MAX);
+            let reading = async |tx: &mut _| pages::read(tx, &asked.places, each, PAGE_BYTES).await;
+            let page = self.ctx.db.transaction("read events", reading).await?;
+            self.places.borrow_mut().advance(&asked, &page);
+            self.pace.borrow_mut().read.end();
+            if !page.events.is_empty() {
+                return self.sort(page.events).map(Some);
+            }
         }
-        let (places, each) = {
-            let places = self.places.borrow();
-            let rows = size.min(places.fit);
-            (places.places.clone(), rows.div_ceil(places.places.len().max(1)))
-        };
-        if places.is_empty() {
-            return Ok(None);
-        }
-        self.pace.borrow_mut().read.begin();
-        let most = i64::try_from(each).unwrap_or(i64::MAX);
-        let page =
-            self.ctx.db.transaction("read events", async |tx| pages::read(tx, &places, most, PAGE_BYTES).await).await?;
-        self.places.borrow_mut().advance(&page, each);
-        self.pace.borrow_mut().read.end();
-        if page.events.is_empty() {
-            return Ok(None);
-        }
-        self.sort(page.events).map(Some)
     }
 
     async fn work(&self, mut claimed: Vec<Claimed>) -> Result<Vec<Worked>, JobError> {
@@ -134,7 +95,8 @@ impl<S: Sink> Batch for Drain<'_, S> {
         if !self.lanes.borrow().hold(Instant::now()) {
             self.trouble.borrow_mut().get_or_insert(Trouble::Lost);
         }
-        if self.trouble.borrow().is_some() {
+        let is_over = self.ctx.stop.is_stopped() || !self.ctx.budget.working();
+        if is_over || self.trouble.borrow().is_some() {
             return Ok(claimed.into_iter().map(left).collect());
         }
         self.pace.borrow_mut().published.begin();
@@ -169,13 +131,17 @@ impl<S: Sink> Drain<'_, S> {
     /// By partition, in the order of the numbers, without what is held back.
     fn sort(&self, mut stored: Vec<Stored>) -> Result<Vec<Claimed>, JobError> {
         stored.sort_unstable_by_key(|event| event.seq);
-        let held = self.held.borrow();
+        let (held, suspicion) = (self.held.borrow(), self.suspicion.borrow());
         let mut lanes = self.lanes.borrow_mut();
         let most = self.settings.options.max_events;
         let mut claimed: Vec<Claimed> = Vec::new();
         for stored in stored {
             let key = held::key(&stored.aggregate_type, &stored.aggregate_id);
             if held.waits(key) {
+                continue;
+            }
+            if suspicion.leaves_out(key) {
+                self.put_off(stored.bucket, stored.seq);
                 continue;
             }
             if most > 0 && self.read.get() >= most {
@@ -192,7 +158,7 @@ impl<S: Sink> Drain<'_, S> {
                 claimed.len() - 1
             });
             self.read.set(self.read.get() + 1);
-            claimed[place].keys.push((bucket, key));
+            claimed[place].keys.push(Key { bucket, aggregate: key, at: stored.at });
             claimed[place].events.push(event(stored)?);
         }
         Ok(claimed)
@@ -200,7 +166,7 @@ impl<S: Sink> Drain<'_, S> {
 
     fn leave_out_held(&self, claimed: &mut Claimed) {
         let held = self.held.borrow();
-        let mut stays = claimed.keys.iter().map(|&(_, key)| !held.waits(key)).collect::<Vec<_>>().into_iter();
+        let mut stays = claimed.keys.iter().map(|key| !held.waits(key.aggregate)).collect::<Vec<_>>().into_iter();
         let mut stays_too = stays.clone();
         claimed.events.retain(|_| stays.next().unwrap_or(false));
         claimed.keys.retain(|_| stays_too.next().unwrap_or(false));
@@ -216,21 +182,47 @@ impl<S: Sink> Drain<'_, S> {
 
     /// Whom to blame for what was not taken, the events or the sink.
     async fn judge(&self, claimed: &[Claimed], published: &mut [Published]) {
-        let is_silent = |fate: &Fate| matches!(fate, Fate::Rejected(rejection) if rejection.is_silent);
-        let in_trouble = published.iter().any(|answer| answer.trouble.is_some());
-        if !in_trouble && let Some(first) = published.iter().position(|answer| answer.fates.iter().any(is_silent)) {
-            // Some had an answer and some had none: an event that the sink cannot bear, or a sink that has just gone.
+        let was_held: Vec<Vec<bool>> = {
+            let held = self.held.borrow();
+            claimed.iter().map(|c| c.keys.iter().map(|key| held.is_due(key.aggregate)).collect()).collect()
+        };
+        let was_held = |batch: usize, event: usize| was_held[batch][event];
+        let verdicts: Vec<(usize, usize, Verdict)> = published
+            .iter()
+            .enumerate()
+            .flat_map(|(batch, answer)| {
+                answer.fates.iter().enumerate().filter_map(move |(event, fate)| match fate {
+                    Fate::Rejected(rejection) => Some((batch, event, rejection.verdict)),
+                    _ => None,
+                })
+            })
+            .collect();
+        let knows_life = self.suspicion.borrow().knows_life();
+        let in_trouble = |published: &[Published]| published.iter().any(|answer| answer.trouble.is_some());
+        let was_in_trouble = in_trouble(published);
+        // Some had an answer and some had none, or one that failed before fails alone: events that the sink cannot bear, or
+        // a sink that has just gone.
+        let is_alive = knows_life || outbox::shows_life(published);
+        let is_unclear = |&&(batch, event, verdict): &&(usize, usize, Verdict)| match verdict {
+            Verdict::Silent => true,
+            Verdict::Failed => !is_alive && was_held(batch, event),
+            Verdict::ForGood | Verdict::Refused => false,
+        };
+        if !was_in_trouble && let Some(&(batch, ..)) = verdicts.iter().find(is_unclear) {
             let findings = self.sink.check().await;
-            let gone = findings.into_iter().find_map(|finding| match finding {
+            published[batch].trouble = findings.into_iter().find_map(|finding| match finding {
                 Finding::Bad(error @ SinkError::Unavailable { .. }) => Some(error),
+                Finding::Warning(text) => Some(SinkError::unavailable(text)),
                 _ => None,
             });
-            published[first].trouble = gone;
         }
-        let held = self.held.borrow();
-        let was_held: Vec<Vec<bool>> =
-            claimed.iter().map(|claimed| claimed.keys.iter().map(|&(_, key)| held.is_due(key)).collect()).collect();
-        outbox::judge(published, |batch, event| was_held[batch][event]);
+        outbox::judge(published, knows_life, was_held);
+        if !was_in_trouble && in_trouble(published) {
+            let mut suspicion = self.suspicion.borrow_mut();
+            for (batch, event, _) in verdicts.into_iter().filter(|(.., verdict)| *verdict != Verdict::ForGood) {
+                suspicion.suspect(claimed[batch].keys[event].aggregate);
+            }
+        }
     }
 
     fn heard(&self, claimed: Claimed, published: Published) -> Worked {
@@ -240,15 +232,22 @@ impl<S: Sink> Drain<'_, S> {
         let now = self.db_time.get().map(|(at, since)| at + since.elapsed());
         let mut latency = self.latency.borrow_mut();
         let mut held = self.held.borrow_mut();
-        for ((event, &(bucket, key)), fate) in claimed.events.iter().zip(&claimed.keys).zip(&published.fates) {
+        for ((event, key), fate) in claimed.events.iter().zip(&claimed.keys).zip(&published.fates) {
             match fate {
                 Fate::Published => {
+                    self.took.set(true);
                     if let Some(now) = now {
                         latency.add((now - event.occurred_at).try_into().unwrap_or_default());
                     }
                 }
-                Fate::Rejected(_) => held.reject(key, bucket, event.seq),
-                Fate::Left => {}
+                Fate::Rejected(_) => held.wait(key.aggregate, key.bucket, event.seq),
+                Fate::Left if held.waits(key.aggregate) => {}
+                // Time was over, or the sink did not look well for a moment. Nothing later of the aggregate may overtake it.
+                Fate::Left => {
+                    held.wait(key.aggregate, key.bucket, event.seq);
+                    self.put_off(key.bucket, event.seq);
+                    self.yields.set(true);
+                }
             }
         }
         Worked { claimed, fates: published.fates, last_number: published.last_number }

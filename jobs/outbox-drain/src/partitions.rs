@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     drain::Drain,
-    options::{Settings, SinkKind},
+    options::{Settings, Target},
 };
 
 /// For so long nobody may take a partition after the last word of the command that changes their number.
@@ -66,8 +66,10 @@ async fn list(ctx: &Context) -> Result<ExitCode, JobError> {
 
 async fn set(settings: &Settings, ctx: &Context, n: i16) -> Result<ExitCode, JobError> {
     // Redis alone remembers what is published and not deleted.
-    let drain = (settings.options.outbox_sink == SinkKind::Redis)
-        .then(|| Drain::new(ctx, settings, crate::redis(settings, ctx)));
+    let drain = match &settings.target {
+        Target::Redis(url) => Some(Drain::new(ctx, settings, crate::redis(settings, ctx, url.clone()))),
+        _ => None,
+    };
     let until = Instant::now() + PATIENCE;
     loop {
         let closing = async |tx: &mut sqlx::PgConnection| partitions::close(tx, CLOSED_SECONDS).await;

@@ -1,10 +1,11 @@
 //! Whether the stream holds what PostgreSQL knows to be published, once and in order.
 //!
 //! The acknowledged numbers are read first and the stream afterwards, up to where it ended at the start: whatever runs
-//! beside it cannot look like a fault. Ids and aggregates are looked at in several passes over the stream, each with a part
-//! of them, so that the memory does not grow with the stream.
+//! beside it cannot look like a fault. So it is with the floors and the outbox, which is looked at twice. Ids and aggregates
+//! are looked at in several passes over the stream, each with a part of them, so that the memory does not grow with the
+//! stream.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use identity::codes::ExitCode;
 use job::{Context, JobError, Output, screen};
@@ -14,6 +15,7 @@ use store::outbox::{
     held::key,
     pages::{self, Place},
     partitions,
+    state::{self, Stranded},
 };
 use uuid::Uuid;
 
@@ -25,6 +27,8 @@ use crate::{
 
 /// Ids that one pass over the stream remembers; some 40 bytes each.
 const REMEMBERED: u64 = 500_000;
+/// Stranded events of a bucket read at a time.
+const STRANDED: i64 = 1000;
 
 /// Compares, prints what is wrong, and ends with 65 if anything is.
 pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<ExitCode, JobError> {
@@ -38,6 +42,7 @@ pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<Exit
         .filter(|partition| partition.stream.as_ref() == Some(name))
         .map(|partition| (partition.partition.unsigned_abs(), partition.acknowledged))
         .collect();
+    let suspects = stranded(ctx).await?;
     let mut stream = Stream::new(ctx.redis.clone(), name);
     let span = stream.span().await.map_err(|error| refused(&error))?;
     let parts = (span.entries / REMEMBERED + 1).min(256);
@@ -45,6 +50,12 @@ pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<Exit
     let mut entries = 0;
     for part in 0..parts {
         entries = pass(ctx, &mut stream, &span, part, parts, &acknowledged, &mut faults).await?;
+    }
+    if !suspects.is_empty() {
+        let again: HashSet<Uuid> = stranded(ctx).await?.into_iter().map(|(_, event)| event.event_id).collect();
+        for (partition, event) in suspects.iter().filter(|(_, event)| again.contains(&event.event_id)) {
+            faults.stranded(*partition, event);
+        }
     }
     faults.sort();
     Ok(told(ctx, entries, &span, &faults))
@@ -142,6 +153,27 @@ async fn waiting(
     }
 }
 
+/// Events that lie where no run reads any more, each with its partition.
+async fn stranded(ctx: &Context) -> Result<Vec<(i16, Stranded)>, JobError> {
+    let mut partitions = ctx.db.transaction("read the partitions", async |tx| partitions::all(tx).await).await?;
+    partitions.retain(|partition| partition.in_use);
+    let mut found = Vec::new();
+    for bucket in 0..BUCKETS {
+        let place = usize::from(bucket.unsigned_abs()) % partitions.len().max(1);
+        let Some(of) = partitions.get(place) else { return Ok(found) };
+        let mut after = 0;
+        loop {
+            let looking =
+                async |tx: &mut sqlx::PgConnection| state::stranded(tx, bucket, after, of.floor, STRANDED).await;
+            let page = ctx.db.transaction("look below the floors", looking).await?;
+            let Some(last) = page.last() else { break };
+            after = last.seq;
+            found.extend(page.into_iter().map(|event| (of.partition, event)));
+        }
+    }
+    Ok(found)
+}
+
 fn told(ctx: &Context, entries: u64, span: &Span, faults: &Faults) -> ExitCode {
     if ctx.run.output == Output::Json {
         screen::line(&faults.to_json(entries).to_string());
@@ -152,11 +184,13 @@ fn told(ctx: &Context, entries: u64, span: &Span, faults: &Faults) -> ExitCode {
         let trimmed = if span.is_trimmed { ", the beginning was trimmed" } else { "" };
         let foreign = if faults.foreign > 0 { format!(", {} of others", faults.foreign) } else { String::new() };
         screen::line(&format!(
-            "{entries} entries{foreign}{trimmed}: {} missing, {} doubled, {} out of order, {} published and not deleted",
+            "{entries} entries{foreign}{trimmed}: {} missing, {} doubled, {} out of order, {} published and not deleted, \
+             {} stranded",
             faults.missing_count(),
             faults.doubled_count(),
             faults.reordered_count(),
             faults.waiting_count(),
+            faults.stranded_count(),
         ));
     }
     if faults.is_none() { ExitCode::Done } else { ExitCode::Data }

@@ -84,16 +84,23 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                     return Ok(Ended::Limit);
                 }
             }
-            Pass::Yielded => {}
+            Pass::Yielded { took } => {
+                if took {
+                    outage = Outage::default();
+                }
+            }
             Pass::Cut(End::Stopped) => return Ok(Ended::Stopped),
             Pass::Cut(_) => return Ok(Ended::Limit),
-            Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced)) => {
-                info!("partitions were lost to another run; taking what is free");
+            Pass::Trouble(trouble @ (Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
+                info!("partitions are not held any more; taking what is free");
                 if !drain.ctx.stop.sleep(LOOK).await {
                     return Ok(Ended::Stopped);
                 }
                 if !drain.ctx.budget.working() {
-                    return Ok(Ended::Limit);
+                    return match trouble {
+                        Trouble::Sink(error) => Err(refused(&error)),
+                        Trouble::Lost => Ok(Ended::Limit),
+                    };
                 }
             }
             Pass::Trouble(Trouble::Sink(SinkError::Closed)) => return Ok(Ended::ReaderGone),

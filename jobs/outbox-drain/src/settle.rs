@@ -6,12 +6,12 @@ use std::{cell::Cell, collections::BTreeMap};
 use job::JobError;
 use metrics::outbox as metric;
 use outbox::{
-    Sink,
-    sink::{Fate, Rejection},
+    Event, Sink,
+    sink::{Fate, Lane, Rejection, Verdict},
 };
 use store::outbox::{
     held::{self, Rejected},
-    pages,
+    pages::{self, Done},
     partitions::{self, Owned},
 };
 use tracing::warn;
@@ -22,7 +22,7 @@ impl<S: Sink> Drain<'_, S> {
     /// Writes it; `false`: a partition is not ours any more, and nothing was written.
     pub(crate) async fn settle(&self, worked: &[Worked]) -> Result<bool, JobError> {
         let told = Told::of(worked, &self.held.borrow());
-        if told.seqs.is_empty() && told.rejected.is_empty() {
+        if told.done.is_empty() && told.rejected.is_empty() {
             return Ok(true);
         }
         let options = &self.settings.options;
@@ -38,16 +38,16 @@ impl<S: Sink> Drain<'_, S> {
                     // Any error: the transaction is rolled back.
                     return Err(sqlx::Error::RowNotFound);
                 }
-                pages::delete(tx, &told.buckets, &told.seqs).await?;
-                let published = told.seqs.len() as u64;
+                pages::delete(tx, &told.done).await?;
+                let published = told.done.len() as u64;
                 delta.scanned += published + told.rejected.len() as u64;
                 delta.changed += published;
                 delta.add(&metric::PUBLISHED, &[options.outbox_sink.name()], published);
-                for (rejected, rejection) in &told.rejected {
+                for Refusal { rejected, rejection, event } in &told.rejected {
                     match held::hold(tx, rejected).await? {
-                        Some(attempts) if rejection.for_good || attempts >= most => {
+                        Some(attempts) if rejection.verdict == Verdict::ForGood || attempts >= most => {
                             held::bury(tx, rejected, attempts, passes).await?;
-                            dead.push((rejected, attempts));
+                            dead.push((event, rejected.reason, attempts));
                             delta.failed += 1;
                             delta.add(&metric::DEAD_LETTERED, &[], 1);
                         }
@@ -64,13 +64,19 @@ impl<S: Sink> Drain<'_, S> {
             return Ok(false);
         }
         written?;
-        for (rejected, attempts) in &dead {
+        self.settled.set(self.settled.get() + (told.done.len() + told.rejected.len()) as u64);
+        for (lane, number) in &told.numbers {
+            self.lanes.borrow_mut().acknowledge(*lane, *number);
+        }
+        for (event, reason, attempts) in &dead {
             warn!(
-                seq = rejected.seq,
-                aggregate_type = rejected.aggregate_type,
-                aggregate_id = rejected.aggregate_id,
+                event_id = %event.event_id,
+                event_type = event.event_type,
+                aggregate_type = event.aggregate.kind,
+                aggregate_id = event.aggregate.id,
+                seq = event.seq,
                 attempts,
-                reason = rejected.reason,
+                reason,
                 "event dead-lettered"
             );
         }
@@ -85,41 +91,48 @@ impl<S: Sink> Drain<'_, S> {
 /// What pages are to write.
 struct Told<'a> {
     owned: Owned,
-    buckets: Vec<i16>,
-    seqs: Vec<i64>,
-    rejected: Vec<(Rejected<'a>, &'a Rejection)>,
+    /// The number of the last event in each partition.
+    numbers: Vec<(Lane, i64)>,
+    done: Done,
+    rejected: Vec<Refusal<'a>>,
+}
+
+/// An event that was rejected.
+struct Refusal<'a> {
+    rejected: Rejected<'a>,
+    rejection: &'a Rejection,
+    event: &'a Event,
 }
 
 impl<'a> Told<'a> {
     fn of(worked: &'a [Worked], held: &HeldBack) -> Self {
-        let mut told = Self { owned: Owned::default(), buckets: Vec::new(), seqs: Vec::new(), rejected: Vec::new() };
+        let mut told =
+            Self { owned: Owned::default(), numbers: Vec::new(), done: Done::default(), rejected: Vec::new() };
         let mut lanes: BTreeMap<u16, (i64, i64)> = BTreeMap::new();
         for Worked { claimed, fates, last_number } in worked {
             let lane = lanes.entry(claimed.lane.partition).or_insert((claimed.lane.token, 0));
             lane.1 = lane.1.max(last_number.unwrap_or(0));
-            for ((event, &(bucket, key)), fate) in claimed.events.iter().zip(&claimed.keys).zip(fates) {
+            for ((event, key), fate) in claimed.events.iter().zip(&claimed.keys).zip(fates) {
                 match fate {
-                    Fate::Published => {
-                        told.buckets.push(bucket);
-                        told.seqs.push(event.seq);
-                    }
+                    Fate::Published => told.done.add(key.bucket, event.seq, key.at),
                     Fate::Rejected(rejection) => {
                         let rejected = Rejected {
                             aggregate_type: &event.aggregate.kind,
                             aggregate_id: &event.aggregate.id,
-                            bucket,
+                            bucket: key.bucket,
                             seq: event.seq,
-                            from: held.from(key).unwrap_or(event.seq),
+                            version: held.version(key.aggregate),
                             reason: &rejection.reason,
                             retry_after: rejection.retry_after.unwrap_or_default().as_secs_f64(),
                         };
-                        told.rejected.push((rejected, rejection));
+                        told.rejected.push(Refusal { rejected, rejection, event });
                     }
                     Fate::Left => {}
                 }
             }
         }
         for (partition, (token, number)) in lanes {
+            told.numbers.push((Lane { partition, token }, number));
             told.owned.add(i16::try_from(partition).unwrap_or(i16::MAX), token, 0, number);
         }
         told

@@ -47,15 +47,18 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
                 beat(drain);
                 sleep = if read > 0 { SHORTEST } else { (sleep * 2).min(LONGEST) };
             }
-            Ok(Pass::Yielded) => {
-                beat(drain);
+            Ok(Pass::Yielded { took }) => {
+                if took {
+                    outage = Outage::default();
+                    beat(drain);
+                }
                 sleep = Duration::ZERO;
             }
             Ok(Pass::Cut(End::Stopped)) => return Ok(Report::new(Ending::Stopped)),
             // MAX_EVENTS are out.
             Ok(Pass::Cut(_)) => return Ok(Report::new(Ending::Done)),
             Ok(Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
-                info!("partitions were lost to another run; taking what is free");
+                info!("partitions are not held any more; taking what is free");
                 sleep = WITH_HINTS;
             }
             Ok(Pass::Trouble(Trouble::Sink(SinkError::Closed))) => {

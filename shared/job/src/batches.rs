@@ -23,7 +23,7 @@ mod tests;
 const TARGET: Duration = Duration::from_secs(1);
 /// Batches share a checkpoint as long as it takes no longer than this; more of them would save little and lock much.
 const TOGETHER: Duration = Duration::from_millis(250);
-/// How long a checkpoint in hand may go on once the work must end; then it is rolled back.
+/// How long what is in hand may go on once the work must end; then it is dropped, and a checkpoint rolled back.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The steps of a job's batch. All take `&self`, since they overlap; a cursor lives in a `Cell`.
@@ -33,6 +33,8 @@ pub trait Batch {
     type Claimed;
     /// What is to be written.
     type Worked;
+    /// Work has effects outside: when the loop must end, what is in hand is finished and written instead of dropped.
+    const ACTS: bool = false;
 
     /// Reads the next items, at most `size`; `None` when there are no more. Must not depend on checkpoints, which are
     /// still to come when it is called.
@@ -41,7 +43,7 @@ pub trait Batch {
     /// End the loop once the batches before are written.
     async fn claim(&self, size: usize) -> Result<Option<Self::Claimed>, JobError>;
 
-    /// Decides, without a side effect: it may be dropped at any point.
+    /// Decides, without a side effect unless [`Batch::ACTS`]: it may be dropped at any point.
     ///
     /// # Errors
     /// End the loop once the batches before are written.
@@ -155,12 +157,24 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
         tokio::select! {
             biased;
             end = &mut quit => {
-                if !checkpoint.is_terminated() {
-                    if let Ok(written) = tokio::time::timeout(PATIENCE, checkpoint.as_mut()).await {
-                        written?;
-                    } else {
-                        tracing::warn!("a checkpoint took too long to finish and is rolled back");
+                let finish = Box::pin(async {
+                    if !checkpoint.is_terminated() && checkpoint.as_mut().await? == Flow::Stop {
+                        return Ok(());
                     }
+                    while B::ACTS && let Some(worked) = works.next().await {
+                        ready.push_back(worked);
+                    }
+                    while B::ACTS && !ready.is_empty() {
+                        if write(batch, sizer, beginning(&mut ready, usize::MAX)?).await? == Flow::Stop {
+                            break;
+                        }
+                    }
+                    Ok::<_, JobError>(())
+                });
+                if let Ok(finished) = tokio::time::timeout(PATIENCE, finish).await {
+                    finished?;
+                } else {
+                    tracing::warn!("what was in hand took too long to finish and is rolled back");
                 }
                 return Ok(end);
             }

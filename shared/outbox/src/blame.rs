@@ -1,21 +1,17 @@
 //! Whom to blame when events were not taken: the events, or the sink. One batch alone cannot tell, since it may hold a
 //! single aggregate; so everything that was published at the same time is looked at together.
 
-use crate::sink::{Fate, Published, Rejection, SinkError};
+use crate::sink::{Fate, Published, SinkError, Verdict};
 
-/// So many aggregates must have failed, and nothing else happened, before the sink is blamed instead of their events.
+/// So many aggregates must be refused, and nothing else happen, before the sink is blamed instead of their events.
 const CROWD: usize = 3;
 
 /// Decides, for batches that were published beside each other: rejections that are the sink's become [`Fate::Left`], and
 /// its trouble is told. `was_held` says of a batch and an event, by their places, whether the event was rejected before,
-/// while the sink took others: such are no sign of an outage, however many they are.
-pub fn judge(published: &mut [Published], was_held: impl Fn(usize, usize) -> bool) {
-    let is_alive = published.iter().flat_map(|batch| &batch.fates).any(|fate| match fate {
-        Fate::Published => true,
-        // A limit of the sink that one event exceeds says that the sink works.
-        Fate::Rejected(rejection) => rejection.for_good,
-        Fate::Left => false,
-    });
+/// while the sink took others: such are no sign of an outage, however many they are. `is_known_alive`: the sink has just
+/// taken others.
+pub fn judge(published: &mut [Published], is_known_alive: bool, was_held: impl Fn(usize, usize) -> bool) {
+    let is_alive = is_known_alive || shows_life(published);
     if !is_alive
         && published.iter().all(|batch| batch.trouble.is_none())
         && let Some((place, error)) = outage(published, was_held)
@@ -26,12 +22,26 @@ pub fn judge(published: &mut [Published], was_held: impl Fn(usize, usize) -> boo
         return;
     }
     // A sink that was alive a moment ago and is in trouble now owes its silence to that.
-    let is_spared = |rejection: &Rejection| !rejection.for_good && (!is_alive || rejection.is_silent);
+    let is_spared = |verdict| match verdict {
+        Verdict::ForGood => false,
+        Verdict::Refused | Verdict::Failed => !is_alive,
+        Verdict::Silent => true,
+    };
     for fate in published.iter_mut().flat_map(|batch| &mut batch.fates) {
-        if matches!(fate, Fate::Rejected(rejection) if is_spared(rejection)) {
+        if matches!(fate, Fate::Rejected(rejection) if is_spared(rejection.verdict)) {
             *fate = Fate::Left;
         }
     }
+}
+
+/// The sink took something, or said what it takes.
+pub fn shows_life(published: &[Published]) -> bool {
+    published.iter().flat_map(|batch| &batch.fates).any(|fate| match fate {
+        Fate::Published => true,
+        // A limit of the sink that one event exceeds says that the sink works.
+        Fate::Rejected(rejection) => rejection.verdict == Verdict::ForGood,
+        Fate::Left => false,
+    })
 }
 
 /// Nothing was taken and nobody said why the sink as a whole would not: is it the sink all the same? There is at most one
@@ -45,13 +55,14 @@ fn outage(published: &[Published], was_held: impl Fn(usize, usize) -> bool) -> O
             }
         }
     }
-    if let Some((batch, _, rejection)) = rejections.iter().find(|(.., rejection)| rejection.is_silent) {
+    if let Some((batch, _, rejection)) = rejections.iter().find(|(.., one)| one.verdict == Verdict::Silent) {
         return Some((*batch, SinkError::unavailable(&rejection.reason)));
     }
     rejections.retain(|&(batch, event, _)| !was_held(batch, event));
-    let (batch, _, first) = rejections.first().filter(|_| rejections.len() >= CROWD)?;
+    let is_ill = rejections.iter().any(|(.., rejection)| rejection.verdict == Verdict::Failed);
+    let (batch, _, first) = rejections.first().filter(|_| is_ill || rejections.len() >= CROWD)?;
     let error = SinkError::Unavailable {
-        reason: format!("{}, and so for all of {} aggregates", first.reason, rejections.len()),
+        reason: format!("{}, and nothing else was taken ({} aggregates tried)", first.reason, rejections.len()),
         retry_after: rejections.iter().filter_map(|(.., rejection)| rejection.retry_after).max(),
     };
     Some((*batch, error))
@@ -60,12 +71,13 @@ fn outage(published: &[Published], was_held: impl Fn(usize, usize) -> bool) -> O
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sink::Rejection;
 
-    fn rejection(is_silent: bool) -> Fate {
-        Fate::Rejected(Rejection { reason: "500".to_owned(), for_good: false, retry_after: None, is_silent })
+    fn rejection(verdict: Verdict) -> Fate {
+        Fate::Rejected(Rejection { reason: "no".to_owned(), verdict, retry_after: None })
     }
 
-    /// One batch for each word: p published, r rejected, s silent, - left, ! in trouble.
+    /// One batch for each word: p published, r refused, f failed, s silent, - left, ! in trouble.
     fn batches(words: &str) -> Vec<Published> {
         let batch = |word: &str| Published {
             fates: word
@@ -73,8 +85,9 @@ mod tests {
                 .filter(|letter| *letter != '!')
                 .map(|letter| match letter {
                     'p' => Fate::Published,
-                    'r' => rejection(false),
-                    's' => rejection(true),
+                    'r' => rejection(Verdict::Refused),
+                    'f' => rejection(Verdict::Failed),
+                    's' => rejection(Verdict::Silent),
                     _ => Fate::Left,
                 })
                 .collect(),
@@ -86,7 +99,7 @@ mod tests {
 
     fn judged(words: &str, was_held: impl Fn(usize, usize) -> bool) -> (String, bool) {
         let mut all = batches(words);
-        judge(&mut all, was_held);
+        judge(&mut all, false, was_held);
         let letter = |fate: &Fate| match fate {
             Fate::Published => 'p',
             Fate::Rejected(_) => 'r',
@@ -106,6 +119,10 @@ mod tests {
             // One silence alone is the event's as long as others are answered, and the sink's otherwise.
             ("s p", "r p", false),
             ("s r", "- -", true),
+            // A failure is the sink's until it takes something.
+            ("f", "-", true),
+            ("f r", "- -", true),
+            ("f p", "r p", false),
             // Cut off in the middle.
             ("ps pr p!", "p- pr p", true),
             ("r !", "- ", true),
@@ -118,5 +135,15 @@ mod tests {
     fn those_that_were_rejected_before_are_no_crowd() {
         assert_eq!(judged("r r rr", |_, _| true), ("r r rr".to_owned(), false));
         assert_eq!(judged("rrr rr", |batch, _| batch == 1), ("--- --".to_owned(), true));
+        assert_eq!(judged("f", |_, _| true), ("r".to_owned(), false));
+        assert_eq!(judged("f f", |batch, _| batch == 1), ("- -".to_owned(), true));
+    }
+
+    #[test]
+    fn a_sink_that_has_just_taken_others_is_not_to_blame() {
+        let mut all = batches("f s");
+        judge(&mut all, true, |_, _| false);
+        let is_rejected = |batch: &Published| matches!(batch.fates[..], [Fate::Rejected(_)]);
+        assert!(all.iter().all(|batch| is_rejected(batch) && batch.trouble.is_none()));
     }
 }

@@ -4,14 +4,20 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    time::Duration,
 };
 
 use futures::{StreamExt, stream};
+use tokio::time::Instant;
 
 use crate::{
     Aggregate, Event,
-    sink::{Fate, Published, Rejection, SinkError},
+    sink::{Fate, Published, Rejection, SinkError, Verdict},
 };
+
+/// After so long no further attempt is begun: what arrived is deleted before much more does, since an interruption between
+/// the two repeats it.
+const SLICE: Duration = Duration::from_secs(2);
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -26,11 +32,13 @@ pub(crate) enum End {
     Stop(SinkError),
 }
 
-/// Tries the events, at most `width` at once, and says what became of them; [`crate::judge`] has the last word.
+/// Tries the events, at most `width` at once and for two seconds, and says what became of them; [`crate::judge`] has the
+/// last word. At least one is tried.
 pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
     let ends: RefCell<Vec<Option<End>>> = RefCell::new(events.iter().map(|_| None).collect());
     let (anything_taken, silence, stopped) = (Cell::new(false), Cell::new(false), Cell::new(false));
-    let may_go_on = || !stopped.get() && (!silence.get() || anything_taken.get());
+    let ends_at = Instant::now() + SLICE;
+    let may_go_on = || !stopped.get() && (!silence.get() || anything_taken.get()) && Instant::now() < ends_at;
     let (attempt, ends_ref) = (&attempt, &ends);
     let (taken, silent, stop, may_go_on) = (&anything_taken, &silence, &stopped, &may_go_on);
     stream::iter(chains(events))
@@ -77,9 +85,7 @@ fn conclude(ends: Vec<Option<End>>) -> Published {
     let fate = |end: Option<End>| match end {
         Some(End::Taken) => Fate::Published,
         Some(End::Refused(rejection)) => Fate::Rejected(rejection),
-        Some(End::Silence(reason)) => {
-            Fate::Rejected(Rejection { reason, for_good: false, retry_after: None, is_silent: true })
-        }
+        Some(End::Silence(reason)) => Fate::Rejected(Rejection { reason, verdict: Verdict::Silent, retry_after: None }),
         Some(End::Stop(error)) => {
             trouble.get_or_insert(error);
             Fate::Left

@@ -5,6 +5,7 @@
 
 mod blame;
 mod body;
+mod causes;
 mod chains;
 mod event;
 pub mod nats;
@@ -15,7 +16,7 @@ pub mod stdout;
 pub mod stream;
 pub mod webhook;
 
-pub use blame::judge;
+pub use blame::{judge, shows_life};
 pub use body::Body;
 pub use event::{Aggregate, Event};
 pub use redis::RedisSink;

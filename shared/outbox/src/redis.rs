@@ -5,15 +5,16 @@
 //! batch and remembers it; a later step forgets it. So memory is bounded by what is in flight, and a new owner learns what
 //! is published and not deleted, however long ago that was.
 
-use std::{cell::RefCell, collections::HashMap};
+use std::{cell::RefCell, collections::HashMap, fmt::Write};
 
 use redis::{Cmd, RedisError, Script, aio::ConnectionManager};
+use runtime::Secret;
 use time::format_description::well_known::Rfc3339;
 
 use crate::{
-    Sink,
+    Event, Sink,
     redis_check::check,
-    sink::{Adopted, Batch, Fate, Finding, Lane, Published, SinkError},
+    sink::{Adopted, Batch, Fate, Finding, Lane, Published, Remembered, SinkError},
 };
 
 const ADOPT: &str = include_str!("lua/adopt.lua");
@@ -23,7 +24,8 @@ const LEAVE: &str = include_str!("lua/leave.lua");
 /// A stream of Redis.
 #[derive(Debug)]
 pub struct RedisSink {
-    connection: ConnectionManager,
+    connection: RefCell<ConnectionManager>,
+    url: Secret,
     stream: String,
     /// `MAXLEN`, as text; empty for none.
     maxlen: String,
@@ -42,15 +44,29 @@ struct State {
 }
 
 impl RedisSink {
-    /// Appends to `stream`, trimmed to about `maxlen` entries if that is given.
-    pub fn new(connection: ConnectionManager, stream: &str, maxlen: Option<u64>) -> Self {
+    /// Appends to `stream`, trimmed to about `maxlen` entries if that is given. `url` is where `connection` leads.
+    pub fn new(connection: ConnectionManager, url: Secret, stream: &str, maxlen: Option<u64>) -> Self {
         Self {
-            connection,
+            connection: RefCell::new(connection),
+            url,
             stream: stream.to_owned(),
             maxlen: maxlen.map(|most| most.to_string()).unwrap_or_default(),
             publish: Script::new(PUBLISH),
             lanes: RefCell::default(),
         }
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.connection.borrow().clone()
+    }
+
+    fn failed(&self, error: RedisError) -> SinkError {
+        if runtime::redis::leads_nowhere(&error)
+            && let Ok(fresh) = runtime::redis::connect_anew(&self.url)
+        {
+            *self.connection.borrow_mut() = fresh;
+        }
+        meaning(error)
     }
 
     /// Beside the stream, also in a cluster.
@@ -70,7 +86,7 @@ impl RedisSink {
             .arg(batch.number)
             .arg(batch.lane.partition)
             .arg(&self.maxlen)
-            .arg(pack(batch.events.iter().map(|event| event.seq)))
+            .arg(pack(batch.events))
             .arg(forget.len());
         for name in forget {
             command.arg(name);
@@ -95,9 +111,9 @@ impl Sink for RedisSink {
     const PIPELINED: bool = true;
 
     async fn adopt(&self, lane: Lane, acknowledged: i64) -> Result<Adopted, SinkError> {
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         // Here and not when it turns out to be missing: the batch behind would overtake the one that loads it.
-        self.publish.prepare_invoke().load_async(&mut connection).await.map_err(meaning)?;
+        self.publish.prepare_invoke().load_async(&mut connection).await.map_err(|error| self.failed(error))?;
         let answer: (i64, i64, Vec<String>) = {
             let mut values: Vec<redis::Value> = Script::new(ADOPT)
                 .key(self.state_key(lane.partition))
@@ -105,7 +121,7 @@ impl Sink for RedisSink {
                 .arg(acknowledged)
                 .invoke_async(&mut connection)
                 .await
-                .map_err(meaning)?;
+                .map_err(|error| self.failed(error))?;
             let batches = values.split_off(values.len().min(2));
             let number = |value: Option<&redis::Value>| {
                 value.map_or(Ok(0), |value| redis::from_redis_value_ref::<i64>(value).map_err(unreadable))
@@ -131,8 +147,8 @@ impl Sink for RedisSink {
             (state.confirmed.clone(), state.epoch)
         };
         let command = self.command(batch, &forget, epoch);
-        let mut connection = self.connection.clone();
-        let last = command.query_async::<i64>(&mut connection).await.map_err(meaning)?;
+        let mut connection = self.connection();
+        let last = command.query_async::<i64>(&mut connection).await.map_err(|error| self.failed(error))?;
         if let Some(state) = self.lanes.borrow_mut().get_mut(&batch.lane.partition) {
             state.confirmed.retain(|name| !forget.contains(name));
         }
@@ -155,7 +171,7 @@ impl Sink for RedisSink {
         if state.confirmed.is_empty() {
             return Ok(());
         }
-        let mut connection = self.connection.clone();
+        let mut connection = self.connection();
         Script::new(LEAVE)
             .key(self.state_key(lane.partition))
             .arg(lane.token)
@@ -163,11 +179,11 @@ impl Sink for RedisSink {
             .invoke_async::<i64>(&mut connection)
             .await
             .map(drop)
-            .map_err(meaning)
+            .map_err(|error| self.failed(error))
     }
 
     async fn check(&self) -> Vec<Finding> {
-        check(&self.connection, &self.stream, !self.maxlen.is_empty()).await
+        check(&self.connection(), &self.stream, !self.maxlen.is_empty()).await
     }
 }
 
@@ -190,40 +206,60 @@ fn unreadable(error: redis::ParsingError) -> SinkError {
     SinkError::Refused(format!("the drain's state in Redis is unreadable: {error}"))
 }
 
-/// The first number and then the steps from each to the next: some five bytes an event.
-fn pack(seqs: impl Iterator<Item = i64>) -> String {
-    let mut packed = String::new();
+/// Of each event the step from the number before it and the end of its id: some fourteen bytes.
+fn pack(events: &[Event]) -> String {
+    let mut packed = String::with_capacity(16 * events.len());
     let mut before = 0;
-    for seq in seqs {
-        if !packed.is_empty() {
-            packed.push(',');
-        }
-        packed.push_str(&(seq - before).to_string());
-        before = seq;
+    for event in events {
+        let comma = if packed.is_empty() { "" } else { "," };
+        let [.., a, b, c, d] = event.event_id.into_bytes();
+        let tail = u32::from_be_bytes([a, b, c, d]);
+        // Writing into a string never fails.
+        let _ = write!(packed, "{comma}{}:{tail:08x}", event.seq - before);
+        before = event.seq;
     }
     packed
 }
 
-pub(crate) fn unpack(packed: &str) -> Result<Vec<i64>, SinkError> {
+pub(crate) fn unpack(packed: &str) -> Result<Vec<Remembered>, SinkError> {
     let mut seq = 0_i64;
-    let step = |text: &str| {
-        seq = text.parse::<i64>().ok().and_then(|step| seq.checked_add(step))?;
-        Some(seq)
+    let event = |text: &str| {
+        let (step, tail) = text.split_once(':')?;
+        seq = step.parse::<i64>().ok().and_then(|step| seq.checked_add(step))?;
+        Some(Remembered { seq, tail: tail.to_owned() })
     };
-    let seqs: Option<Vec<i64>> = packed.split(',').filter(|text| !text.is_empty()).map(step).collect();
-    seqs.ok_or_else(|| SinkError::Refused("the drain's state in Redis is unreadable: a batch in flight".to_owned()))
+    let events: Option<Vec<Remembered>> = packed.split(',').filter(|text| !text.is_empty()).map(event).collect();
+    events.ok_or_else(|| SinkError::Refused("the drain's state in Redis is unreadable: a batch in flight".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Aggregate;
+
+    fn event(seq: i64) -> Event {
+        Event {
+            seq,
+            event_id: uuid::Uuid::from_u128(u128::from(seq.unsigned_abs()) << 3 | 0xf000_0000_0000_0000),
+            aggregate: Aggregate { kind: "account".to_owned(), id: "a".to_owned() },
+            brand_id: uuid::Uuid::nil(),
+            event_type: "TESTED".to_owned(),
+            occurred_at: time::OffsetDateTime::UNIX_EPOCH,
+            payload: serde_json::value::RawValue::NULL.to_owned(),
+        }
+    }
 
     #[test]
     fn what_is_packed_comes_out_again() {
         for seqs in [vec![], vec![7], vec![1, 2, 3, 900, i64::MAX], vec![5, 3, 9]] {
-            assert_eq!(unpack(&pack(seqs.iter().copied())).unwrap(), seqs);
+            let events: Vec<Event> = seqs.iter().map(|&seq| event(seq)).collect();
+            let expected: Vec<Remembered> = seqs
+                .iter()
+                .map(|&seq| Remembered { seq, tail: event(seq).event_id.to_string().split_off(28) })
+                .collect();
+            assert_eq!(unpack(&pack(&events)).unwrap(), expected);
         }
-        for spoilt in ["x", "1,,x", "9223372036854775807,1"] {
+        for spoilt in ["x", "1", "1:0a,,x:0a", "9223372036854775807:0a,1:0b"] {
             assert!(matches!(unpack(spoilt), Err(SinkError::Refused(_))), "{spoilt}");
         }
     }

@@ -69,11 +69,20 @@ pub struct Batch<'a> {
 /// What an earlier owner left behind.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Adopted {
-    /// `seq` of events that are published and whose deletion nobody confirmed.
-    pub published: Vec<i64>,
+    /// Events that are published and whose deletion nobody confirmed.
+    pub published: Vec<Remembered>,
     /// The number of the partition's last event, as the sink knew it. Below what PostgreSQL acknowledged, the sink has lost
     /// events. `None`: the sink does not number.
     pub last_number: Option<i64>,
+}
+
+/// An event that an earlier owner published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remembered {
+    /// Its number.
+    pub seq: i64,
+    /// The last eight hexadecimal digits of its id: where PostgreSQL was restored, its number may be another's by now.
+    pub tail: String,
 }
 
 /// What became of a batch.
@@ -103,12 +112,23 @@ pub enum Fate {
 pub struct Rejection {
     /// In a few words, without the payload.
     pub reason: String,
-    /// No further try can help: the event goes to the dead letters at once.
-    pub for_good: bool,
+    /// What it says of the event and of the sink.
+    pub verdict: Verdict,
     /// The sink asks not to be tried again before.
     pub retry_after: Option<Duration>,
-    /// The call got no answer at all: the sink may be gone as well as the event be wrong.
-    pub is_silent: bool,
+}
+
+/// What a rejection says of the event and of the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The sink works, and no further try can help: the event goes to the dead letters at once.
+    ForGood,
+    /// The sink does not like the event. Where it likes nobody's, it is the sink.
+    Refused,
+    /// The sink failed over the event: the event may be wrong as well as the sink be ill.
+    Failed,
+    /// The sink took the event and gave no answer: it may be gone as well as the event be wrong.
+    Silent,
 }
 
 /// Why a sink takes nothing.

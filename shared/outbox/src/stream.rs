@@ -145,7 +145,7 @@ impl Stream {
                 .await
                 .map_err(meaning)?;
             for (_, packed) in state.iter().filter(|(field, _)| field.starts_with("b:")) {
-                seqs.extend(unpack(packed)?);
+                seqs.extend(unpack(packed)?.into_iter().map(|event| event.seq));
             }
         }
         Ok(seqs)

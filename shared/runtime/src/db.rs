@@ -201,7 +201,8 @@ impl Database {
         // reads some thousand rows in order is slower by the start of the workers, and they are other people's cores.
         let begin = format!(
             "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
-             SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL max_parallel_workers_per_gather = 0",
+             SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL max_parallel_workers_per_gather = 0; \
+             SET LOCAL jit = off",
             limits.statement.as_millis(),
             limits.lock.as_millis(),
             limits.transaction.as_millis()

@@ -19,6 +19,7 @@ pub mod outbox;
 pub mod schema;
 pub mod shard;
 pub mod sweep;
+pub mod tid;
 pub mod unresolvable;
 
 /// A failed statement; [`runtime::Database`] says what it means.

@@ -7,7 +7,7 @@
 //! | accounts, characters, tokens, sessions; reading back what became of them | [`Community`], [`newcomer`] |
 //! | a shipped binary as a process | [`Binary`] |
 //! | what was pushed, and what comes of it | [`Pushgateway`], [`Prometheus`], [`Alertmanager`] |
-//! | where events go | [`Nats`], [`WebhookReceiver`] |
+//! | where events go | [`Nats`], [`WebhookReceiver`], [`TlsServer`] |
 //! | a dependency that fails in the middle of a run | [`FaultProxy`], or servers of one's own: [`Servers::start`] |
 //! | waiting for something | [`wait_until`] |
 //!
@@ -50,6 +50,7 @@ pub use crate::{
         pushgateway::Pushgateway,
         redis::Redis,
         servers,
+        tls::{Certificates, TlsServer},
         webhook::{Answer, Received, WebhookReceiver},
     },
     wait::wait_until,

@@ -2,6 +2,10 @@
 
 use std::{
     net::{Ipv4Addr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     thread::JoinHandle,
     time::Duration,
 };
@@ -40,6 +44,7 @@ pub enum Fault {
 /// Every change is a new round, by which connections notice it.
 #[derive(Debug, Clone, Copy)]
 struct Orders {
+    target: SocketAddr,
     fault: Fault,
     round: u64,
     /// Connections opened before this round are to be cut.
@@ -52,6 +57,7 @@ pub struct FaultProxy {
     port: Port,
     original: String,
     orders: Option<watch::Sender<Orders>>,
+    held: Arc<AtomicUsize>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -61,16 +67,17 @@ impl FaultProxy {
     /// # Panics
     /// There is no IP address with a port in it.
     pub fn start(target: &str) -> Self {
-        let address: SocketAddr =
-            authority(target).parse().unwrap_or_else(|error| panic!("{target} names no address and port: {error}"));
         let port = Port::claim();
         let number = port.number();
-        let (orders, heard) = watch::channel(Orders { fault: Fault::Pass, round: 0, cut_before: 0 });
+        let (orders, heard) =
+            watch::channel(Orders { target: address(target), fault: Fault::Pass, round: 0, cut_before: 0 });
+        let held = Arc::new(AtomicUsize::new(0));
+        let holding = Arc::clone(&held);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(serve(number, address, heard));
+            runtime.expect("a runtime can be made").block_on(serve(number, heard, holding));
         });
-        let proxy = Self { port, original: target.to_owned(), orders: Some(orders), thread: Some(thread) };
+        let proxy = Self { port, original: target.to_owned(), orders: Some(orders), held, thread: Some(thread) };
         proxy.await_listening(true);
         proxy
     }
@@ -99,6 +106,20 @@ impl FaultProxy {
         self.order(|orders| orders.cut_before = orders.round);
     }
 
+    /// Leads new connections elsewhere, as a Service or a name does after a failover. Open ones stay where they lead.
+    ///
+    /// # Panics
+    /// There is no IP address with a port in it.
+    pub fn lead_to(&self, target: &str) {
+        let target = address(target);
+        self.order(|orders| orders.target = target);
+    }
+
+    /// How many pieces of data for the target it holds back just now, since it hangs.
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::SeqCst)
+    }
+
     fn order(&self, change: impl FnOnce(&mut Orders)) {
         self.orders.as_ref().expect("set until dropped").send_modify(|orders| {
             orders.round += 1;
@@ -121,6 +142,10 @@ impl Drop for FaultProxy {
     }
 }
 
+fn address(target: &str) -> SocketAddr {
+    authority(target).parse().unwrap_or_else(|error| panic!("{target} names no address and port: {error}"))
+}
+
 /// Host and port in a URL, or the whole text where it is none.
 fn authority(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
@@ -129,7 +154,7 @@ fn authority(url: &str) -> &str {
 }
 
 /// Accepts until the orders' sender is gone; then everything ends with this future.
-async fn serve(port: u16, target: SocketAddr, mut heard: watch::Receiver<Orders>) {
+async fn serve(port: u16, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUsize>) {
     let mut connections = JoinSet::new();
     loop {
         let Orders { fault, .. } = *heard.borrow_and_update();
@@ -143,7 +168,7 @@ async fn serve(port: u16, target: SocketAddr, mut heard: watch::Receiver<Orders>
         while heard.borrow_and_update().fault != Fault::Refuse {
             tokio::select! {
                 accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                    connections.spawn(connection(client, target, heard.clone()));
+                    connections.spawn(connection(client, heard.clone(), Arc::clone(&held)));
                 },
                 changed = heard.changed() => if changed.is_err() { return },
                 _ = connections.join_next(), if !connections.is_empty() => (),
@@ -153,8 +178,8 @@ async fn serve(port: u16, target: SocketAddr, mut heard: watch::Receiver<Orders>
 }
 
 /// Serves one connection until both sides have ended it, or it is cut.
-async fn connection(mut client: TcpStream, target: SocketAddr, mut heard: watch::Receiver<Orders>) {
-    let opened = heard.borrow().round;
+async fn connection(mut client: TcpStream, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUsize>) {
+    let Orders { target, round: opened, .. } = *heard.borrow();
     let mut cut = heard.clone();
     let work = async {
         wait_while_hanging(&mut heard).await;
@@ -163,8 +188,8 @@ async fn connection(mut client: TcpStream, target: SocketAddr, mut heard: watch:
         let (client_read, client_write) = client.split();
         let (server_read, server_write) = server.split();
         let result = tokio::try_join!(
-            pass(client_read, server_write, heard.clone(), false),
-            pass(server_read, client_write, heard.clone(), true),
+            pass(client_read, server_write, heard.clone(), Some(&held)),
+            pass(server_read, client_write, heard.clone(), None),
         );
         result.map(drop)
     };
@@ -185,18 +210,36 @@ async fn wait_while_hanging(heard: &mut watch::Receiver<Orders>) {
 /// The connection is to end in both directions at once.
 struct Cut;
 
-/// Passes data on in one direction until their end.
+/// A piece of data that is held back, counted until it is passed on or dropped.
+struct Held<'a>(&'a AtomicUsize);
+
+impl<'a> Held<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// Passes data on in one direction until their end; towards the target, what is held back is counted in `held`.
 async fn pass(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut heard: watch::Receiver<Orders>,
-    is_answer: bool,
+    held: Option<&AtomicUsize>,
 ) -> Result<(), Cut> {
     let mut buffer = vec![0; 16 * 1024];
     let mut round = 0;
     let mut passed = 0;
     loop {
         let bytes = from.read(&mut buffer).await.map_err(|_| Cut)?;
+        let hangs = heard.borrow().fault == Fault::Hang;
+        let _held = held.filter(|_| hangs && bytes > 0).map(Held::new);
         wait_while_hanging(&mut heard).await;
         if bytes == 0 {
             return to.shutdown().await.map_err(|_| Cut);
@@ -208,7 +251,7 @@ async fn pass(
         let mut data = &buffer[..bytes];
         match orders.fault {
             Fault::Delay(by) => tokio::time::sleep(by).await,
-            Fault::CutAfter(limit) if is_answer => {
+            Fault::CutAfter(limit) if held.is_none() => {
                 let left = usize::try_from(limit - passed).unwrap_or(usize::MAX);
                 data = &data[..bytes.min(left)];
             }

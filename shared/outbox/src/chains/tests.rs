@@ -22,11 +22,11 @@ fn events(aggregates: &str) -> Vec<Event> {
 }
 
 fn soft(reason: &str) -> Rejection {
-    Rejection { reason: reason.to_owned(), for_good: false, retry_after: None, is_silent: false }
+    Rejection { reason: reason.to_owned(), verdict: Verdict::Refused, retry_after: None }
 }
 
 fn for_good() -> Rejection {
-    Rejection { reason: "too large".to_owned(), for_good: true, retry_after: None, is_silent: false }
+    Rejection { reason: "too large".to_owned(), verdict: Verdict::ForGood, retry_after: None }
 }
 
 /// One letter for each event: published, rejected, left.
@@ -42,7 +42,7 @@ fn fates(published: &Published) -> String {
 /// Publishes one at a time; `ends` gives each event's end by its number.
 async fn one_by_one(aggregates: &str, ends: impl Fn(i64) -> End) -> Published {
     let mut published = publish(&events(aggregates), 1, async |event| ends(event.seq)).await;
-    crate::judge(std::slice::from_mut(&mut published), |_, _| false);
+    crate::judge(std::slice::from_mut(&mut published), false, |_, _| false);
     published
 }
 
@@ -79,7 +79,7 @@ async fn an_aggregate_never_has_two_events_on_their_way_and_the_width_is_kept() 
 
 #[tokio::test]
 async fn a_rejected_event_leaves_the_rest_of_its_aggregate_alone() {
-    let published = one_by_one("aabab", |seq| if seq == 2 { End::Refused(soft("500")) } else { End::Taken }).await;
+    let published = one_by_one("aabab", |seq| if seq == 2 { End::Refused(soft("422")) } else { End::Taken }).await;
     assert_eq!((fates(&published).as_str(), published.trouble), ("prp-p", None));
 }
 
@@ -92,7 +92,7 @@ async fn a_sink_that_stops_leaves_what_was_not_tried() {
 
 #[tokio::test]
 async fn three_aggregates_that_all_fail_show_an_outage_and_two_do_not() {
-    let all_fail = |_| End::Refused(soft("500"));
+    let all_fail = |_| End::Refused(soft("422"));
     let published = one_by_one("abc", all_fail).await;
     assert_eq!(fates(&published), "---");
     assert!(matches!(published.trouble, Some(SinkError::Unavailable { .. })));
@@ -103,7 +103,7 @@ async fn three_aggregates_that_all_fail_show_an_outage_and_two_do_not() {
 #[tokio::test]
 async fn an_outage_asks_for_the_longest_pause_that_was_named() {
     let after = |seconds: i64| Some(Duration::from_secs(seconds.unsigned_abs()));
-    let published = one_by_one("abc", |seq| End::Refused(Rejection { retry_after: after(seq), ..soft("500") })).await;
+    let published = one_by_one("abc", |seq| End::Refused(Rejection { retry_after: after(seq), ..soft("422") })).await;
     let Some(SinkError::Unavailable { retry_after, .. }) = published.trouble else { panic!("{published:?}") };
     assert_eq!(retry_after, after(3));
 }
@@ -114,7 +114,7 @@ async fn one_that_is_taken_or_too_large_shows_that_the_sink_works() {
         let published = one_by_one("abcd", |seq| match (seq, is_taken) {
             (4, true) => End::Taken,
             (4, false) => End::Refused(for_good()),
-            _ => End::Refused(soft("500")),
+            _ => End::Refused(soft("422")),
         })
         .await;
         assert_eq!((fates(&published).as_str(), published.trouble), (expected, None));

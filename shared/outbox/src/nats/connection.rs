@@ -17,7 +17,10 @@ use async_nats::{
 };
 
 use super::address::{Address, Login};
-use crate::sink::SinkError;
+use crate::{
+    causes::{causes, is_tls},
+    sink::SinkError,
+};
 
 /// Longest time for one server.
 const CONNECT: Duration = Duration::from_secs(3);
@@ -129,6 +132,8 @@ impl Connector {
         let connecting = options.connect(self.address.servers.as_slice());
         let client = match tokio::time::timeout(CONNECT_ALL, connecting).await {
             Ok(Ok(client)) => client,
+            // The client calls it a mere failure of the connection.
+            Ok(Err(error)) if causes(&error).any(is_tls) => return Err(connect_error(ConnectErrorKind::Tls)),
             Ok(Err(error)) => return Err(connect_error(error.kind())),
             Err(_) => return Err(connect_error(ConnectErrorKind::TimedOut)),
         };
@@ -161,7 +166,9 @@ fn connect_error(kind: ConnectErrorKind) -> SinkError {
         }
         ConnectErrorKind::Dns => SinkError::unavailable("the host of NATS cannot be resolved"),
         ConnectErrorKind::TimedOut => SinkError::unavailable("NATS does not answer in time"),
-        ConnectErrorKind::Tls => SinkError::unavailable("no TLS connection to NATS can be made"),
+        ConnectErrorKind::Tls => {
+            SinkError::unavailable("no TLS connection to NATS can be made: is its certificate valid?")
+        }
         _ => SinkError::unavailable("NATS cannot be reached"),
     }
 }

@@ -10,7 +10,11 @@ use std::sync::Arc;
 
 use async_nats::{
     header::{HeaderMap, NATS_MESSAGE_ID},
-    jetstream::{self, ErrorCode, context::PublishErrorKind, message::PublishMessage},
+    jetstream::{
+        self, ErrorCode,
+        context::{GetStreamByNameErrorKind, PublishErrorKind},
+        message::PublishMessage,
+    },
 };
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -20,7 +24,7 @@ use self::connection::{Connection, Connector};
 use crate::{
     Body, Event, Sink,
     chains::{self, End},
-    sink::{Batch, Finding, Published, Rejection, SinkError},
+    sink::{Batch, Finding, Published, Rejection, SinkError, Verdict},
 };
 
 /// Messages on their way at once, each of another aggregate.
@@ -68,7 +72,8 @@ impl NatsSink {
 
     fn end_of(&self, connection: &Connection, error: &jetstream::context::PublishError) -> End {
         match error.kind() {
-            PublishErrorKind::StreamNotFound => End::Stop(no_stream(&self.subject)),
+            // Why is asked once for all of them, by `publish`.
+            PublishErrorKind::StreamNotFound => End::Stop(nobody_there(&self.subject)),
             PublishErrorKind::MaxPayloadExceeded => {
                 let limit = connection.jetstream.client().max_payload();
                 End::Refused(for_good(format!("larger than the server's max_payload of {limit} bytes")))
@@ -83,13 +88,25 @@ impl NatsSink {
             _ => answered(error),
         }
     }
+
+    /// Why nobody takes the subject. A stream that has no leader just now and a server that still recovers its streams answer
+    /// like one that has none.
+    async fn why_nobody(&self, connection: &Connection) -> SinkError {
+        match connection.jetstream.stream_by_subject(self.subject.as_str()).await {
+            Err(error) if error.kind() == GetStreamByNameErrorKind::NotFound => no_stream(&self.subject),
+            Ok(_) | Err(_) => nobody_there(&self.subject),
+        }
+    }
 }
 
 impl Sink for NatsSink {
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
         let connection = self.connector.connection().await?;
-        let published =
+        let mut published =
             chains::publish(batch.events, WIDTH, async |event| self.attempt(&connection, event).await).await;
+        if published.trouble == Some(nobody_there(&self.subject)) {
+            published.trouble = Some(self.why_nobody(&connection).await);
+        }
         if published.trouble.is_some() {
             self.connector.give_up(&connection).await;
         }
@@ -121,13 +138,20 @@ fn answered(error: &jetstream::context::PublishError) -> End {
 }
 
 fn for_good(reason: String) -> Rejection {
-    Rejection { reason, for_good: true, retry_after: None, is_silent: false }
+    Rejection { reason, verdict: Verdict::ForGood, retry_after: None }
 }
 
 fn no_stream(subject: &Subject) -> SinkError {
     let subject = subject.as_str();
     SinkError::Refused(format!(
         "no JetStream stream takes the subject {subject}; create one, for example: nats stream add ROLLCALL --subjects {subject}"
+    ))
+}
+
+fn nobody_there(subject: &Subject) -> SinkError {
+    SinkError::unavailable(format_args!(
+        "no JetStream stream answers for the subject {}: there is none, it has no leader, or JetStream is off",
+        subject.as_str()
     ))
 }
 

@@ -10,7 +10,7 @@ use time::OffsetDateTime;
 
 use crate::{
     chains::End,
-    sink::{Rejection, SinkError},
+    sink::{Rejection, SinkError, Verdict},
 };
 
 /// Longest pause that is believed.
@@ -28,12 +28,13 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, now: OffsetDateTime
         410 => End::Stop(SinkError::Refused(format!("{reason}: it is gone for good; change WEBHOOK_URL or the sink"))),
         413 => End::Refused(Rejection {
             reason: format!("{reason}: too large"),
-            for_good: true,
+            verdict: Verdict::ForGood,
             retry_after: None,
-            is_silent: false,
         }),
-        429 | 503 => End::Stop(SinkError::Unavailable { reason, retry_after }),
-        _ => End::Refused(Rejection { reason, for_good: false, retry_after, is_silent: false }),
+        429 => End::Stop(SinkError::Unavailable { reason, retry_after }),
+        // These judge the message; all others (who may call, where, and every 5xx) say nothing of it.
+        400 | 406 | 409 | 415 | 422 => End::Refused(Rejection { reason, verdict: Verdict::Refused, retry_after }),
+        _ => End::Refused(Rejection { reason, verdict: Verdict::Failed, retry_after }),
     }
 }
 

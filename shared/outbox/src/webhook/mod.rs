@@ -10,7 +10,7 @@ mod signature;
 
 use std::{sync::Arc, time::Duration};
 
-use reqwest::{Client, Response, header::CONTENT_TYPE};
+use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use runtime::Clock;
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -20,8 +20,9 @@ use self::addresses::{NameError, Resolver};
 pub use self::{endpoint::Endpoint, signature::SigningKeys};
 use crate::{
     Body, Event, Sink,
+    causes::{causes, is_tls},
     chains::{self, End},
-    sink::{Batch, Finding, Published, Rejection, SinkError},
+    sink::{Batch, Finding, Published, Rejection, SinkError, Verdict},
 };
 
 /// Calls at once, each for another aggregate.
@@ -80,7 +81,7 @@ impl WebhookSink {
             Ok(body) => body,
             Err(error) => {
                 let reason = format!("it cannot be written as JSON: {error}");
-                return End::Refused(Rejection { reason, for_good: true, retry_after: None, is_silent: false });
+                return End::Refused(Rejection { reason, verdict: Verdict::ForGood, retry_after: None });
             }
         };
         let id = event.event_id.to_string();
@@ -111,17 +112,25 @@ impl Sink for WebhookSink {
     }
 
     /// Connects and asks for the headers alone, since an endpoint is made to take events and nothing else: any answer
-    /// proves that it is there.
+    /// proves that it is there, though one of 5xx hardly that it works.
     async fn check(&self) -> Vec<Finding> {
         let http = match self.http().await {
             Ok(http) => http,
             Err(error) => return vec![Finding::Bad(error)],
         };
         match http.head(self.endpoint.url.clone()).send().await {
-            Ok(response) => match answer::judge(response.status(), response.headers(), self.clock.now()) {
-                End::Stop(error) => vec![Finding::Bad(error)],
-                _ => vec![Finding::Good(format!("the endpoint answers (HEAD: {})", response.status().as_u16()))],
-            },
+            Ok(response) => {
+                let status = response.status();
+                let text = format!("the endpoint answers (HEAD: {})", status.as_u16());
+                match answer::judge(status, response.headers(), self.clock.now()) {
+                    End::Stop(error) => vec![Finding::Bad(error)],
+                    // One that does not know the method need not: only events are posted.
+                    _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
+                        vec![Finding::Warning(format!("{text}: it may be ill"))]
+                    }
+                    _ => vec![Finding::Good(text)],
+                }
+            }
             Err(error) => match unanswered(&error) {
                 End::Stop(error) => vec![Finding::Bad(error)],
                 _ => vec![Finding::Bad(SinkError::unavailable("the endpoint does not answer"))],
@@ -167,14 +176,4 @@ fn unanswered(error: &reqwest::Error) -> End {
         }
         .to_owned(),
     )
-}
-
-fn causes<'a>(error: &'a reqwest::Error) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(std::error::Error::source(error), |cause| cause.source())
-}
-
-/// Errors of rustls arrive inside I/O errors, one or two deep, which name as their cause what lies behind them.
-fn is_tls(cause: &(dyn std::error::Error + 'static)) -> bool {
-    let inside = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    cause.is::<rustls::Error>() || inside.is_some_and(|inside| is_tls(inside))
 }

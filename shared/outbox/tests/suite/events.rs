@@ -2,7 +2,7 @@
 
 use outbox::{
     Aggregate, Event, Sink,
-    sink::{Batch, Fate, Lane, Published, SinkError},
+    sink::{Batch, Fate, Lane, Published, SinkError, Verdict},
 };
 use serde_json::value::RawValue;
 use time::macros::datetime;
@@ -32,15 +32,26 @@ pub(crate) fn id(seq: i64) -> Uuid {
 
 pub(crate) async fn publish(sink: &impl Sink, events: &[Event]) -> Result<Published, SinkError> {
     let mut published = sink.publish(Batch { lane: Lane { partition: 0, token: 1 }, number: 1, events }).await?;
-    outbox::judge(std::slice::from_mut(&mut published), |_, _| false);
+    outbox::judge(std::slice::from_mut(&mut published), false, |_, _| false);
     Ok(published)
+}
+
+/// Publishes all of them: a call that has lasted for some time leaves the rest.
+pub(crate) async fn publish_all(sink: &impl Sink, events: &[Event]) {
+    let mut left = events.to_vec();
+    while !left.is_empty() {
+        let published = publish(sink, &left).await.unwrap();
+        let told = fates(&published);
+        assert!(told.contains('p') && !told.contains('r') && published.trouble.is_none(), "{published:?}");
+        left = left.into_iter().zip(told.chars()).filter(|(_, fate)| *fate == '-').map(|(event, _)| event).collect();
+    }
 }
 
 /// One letter for each event: published, rejected, given up for good, left.
 pub(crate) fn fates(published: &Published) -> String {
     let letter = |fate: &Fate| match fate {
         Fate::Published => 'p',
-        Fate::Rejected(rejection) if rejection.for_good => 'g',
+        Fate::Rejected(rejection) if rejection.verdict == Verdict::ForGood => 'g',
         Fate::Rejected(_) => 'r',
         Fate::Left => '-',
     };

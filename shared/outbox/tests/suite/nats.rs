@@ -15,7 +15,7 @@ use outbox::{
 use runtime::Secret;
 use tokio::time::Instant;
 
-use crate::events::{event, events, fates, id, is_refused, is_unavailable, publish, trouble};
+use crate::events::{event, events, fates, id, is_refused, is_unavailable, publish, publish_all, trouble};
 
 const SUBJECT: &str = "rollcall.events";
 /// What a run may wait for a sink that is away.
@@ -109,8 +109,7 @@ async fn order_is_kept_per_aggregate_and_a_repeat_adds_nothing() {
     let server = server_with(config()).await;
     let (sink, events) = (sink(&server.url()), many());
     for _ in 0..2 {
-        let published = publish(&sink, &events).await.unwrap();
-        assert_eq!((fates(&published), published.trouble), ("p".repeat(events.len()), None));
+        publish_all(&sink, &events).await;
     }
     let mut by_aggregate: HashMap<String, Vec<i64>> = HashMap::new();
     for (headers, _) in messages(&server).await {
@@ -125,20 +124,26 @@ async fn order_is_kept_per_aggregate_and_a_repeat_adds_nothing() {
 
 #[tokio::test]
 async fn without_a_stream_it_says_what_to_create() {
-    for without_jetstream in [false, true] {
-        let server = Nats::start_with(NatsLimits { without_jetstream, ..NatsLimits::default() });
-        let sink = sink(&server.url());
-        let published = publish(&sink, &events("ab")).await.unwrap();
-        assert_eq!(fates(&published), "--");
-        let Some(SinkError::Refused(text)) = published.trouble else { panic!("{published:?}") };
-        assert!(text.contains(SUBJECT) && text.contains("nats stream add"), "{text}");
-        if !without_jetstream {
-            assert_eq!(sink.check().await, [Finding::Bad(SinkError::Refused(text))]);
-            // Once it is there, the same sink goes on.
-            jetstream(&server).await.create_stream(config()).await.unwrap();
-            assert_eq!(fates(&publish(&sink, &events("ab")).await.unwrap()), "pp");
-        }
-    }
+    let server = Nats::start();
+    let sink = sink(&server.url());
+    let published = publish(&sink, &events("ab")).await.unwrap();
+    assert_eq!(fates(&published), "--");
+    let Some(SinkError::Refused(text)) = published.trouble else { panic!("{published:?}") };
+    assert!(text.contains(SUBJECT) && text.contains("nats stream add"), "{text}");
+    assert_eq!(sink.check().await, [Finding::Bad(SinkError::Refused(text))]);
+    // Once it is there, the same sink goes on.
+    jetstream(&server).await.create_stream(config()).await.unwrap();
+    assert_eq!(fates(&publish(&sink, &events("ab")).await.unwrap()), "pp");
+}
+
+#[tokio::test]
+async fn where_nobody_says_whether_there_is_a_stream_it_is_an_outage() {
+    // So it is while the servers of a cluster have no leader, too.
+    let server = Nats::start_with(NatsLimits { without_jetstream: true, ..NatsLimits::default() });
+    let started = Instant::now();
+    let error = trouble(publish(&sink(&server.url()), &events("ab")).await);
+    assert!(is_unavailable(&error) && error.to_string().contains("it has no leader"), "{error:?}");
+    assert!(started.elapsed() < BOUND);
 }
 
 #[tokio::test]
@@ -164,8 +169,7 @@ async fn a_server_that_stops_in_the_middle_loses_and_doubles_nothing() {
     // What was not known to be published, as the drain would.
     let left: Vec<Event> =
         events.iter().zip(first.chars()).filter(|(_, fate)| *fate == '-').map(|(event, _)| event.clone()).collect();
-    let published = publish(&sink, &left).await.unwrap();
-    assert_eq!((fates(&published), published.trouble), ("p".repeat(left.len()), None));
+    publish_all(&sink, &left).await;
     assert_eq!(messages(&server).await.len(), events.len());
     let busy = numbers(&server, "busy 1").await;
     assert!(busy.len() > 50 && busy.is_sorted(), "{busy:?}");

@@ -79,7 +79,7 @@ async fn an_overloaded_endpoint_is_left_alone_as_long_as_it_asks() {
 
 #[tokio::test]
 async fn any_other_answer_is_the_events_as_long_as_others_are_taken() {
-    for status in [400, 401, 403, 404, 408, 409, 422, 451, 500, 501, 502, 504] {
+    for status in [400, 401, 403, 404, 408, 409, 422, 451, 500, 501, 502, 503, 504] {
         let (published, receiver) = about_x(Answer::status(status).header("retry-after", "9"), "xaxb").await;
         assert_eq!((fates(&published).as_str(), &published.trouble), ("rp-p", &None), "{status}");
         let Fate::Rejected(rejection) = &published.fates[0] else { unreachable!("see above") };
@@ -90,8 +90,8 @@ async fn any_other_answer_is_the_events_as_long_as_others_are_taken() {
 }
 
 #[tokio::test]
-async fn the_same_failure_for_three_aggregates_and_nothing_else_is_an_outage() {
-    for status in [404, 408, 500] {
+async fn three_aggregates_that_are_refused_and_nothing_else_is_an_outage() {
+    for status in [400, 406, 409, 415, 422] {
         let receiver = WebhookReceiver::start();
         receiver.answer(Answer::status(status));
         let sink = sink(&receiver.url());
@@ -108,9 +108,31 @@ async fn the_same_failure_for_three_aggregates_and_nothing_else_is_an_outage() {
 }
 
 #[tokio::test]
+async fn one_failure_and_nothing_that_is_taken_is_an_outage() {
+    for status in [401, 404, 408, 500, 502, 503] {
+        let receiver = WebhookReceiver::start();
+        receiver.answer(Answer::status(status).header("retry-after", "9"));
+        let sink = sink(&receiver.url());
+        let published = publish(&sink, &events("aa")).await.unwrap();
+        assert_eq!(fates(&published), "--", "{status}");
+        let error = published.trouble.unwrap();
+        assert!(error.to_string().contains(&status.to_string()), "{error}");
+        let SinkError::Unavailable { retry_after, .. } = error else { panic!("{error:?}") };
+        assert_eq!(retry_after, Some(Duration::from_secs(9)));
+        // Also beside one that is refused, which says nothing of the sink.
+        receiver.answer_about("b", [Answer::status(422)]);
+        let published = publish(&sink, &events("ab")).await.unwrap();
+        assert_eq!((fates(&published).as_str(), published.trouble.is_some()), ("--", true), "{status}");
+        receiver.answer_about("c", [Answer::status(200)]);
+        let published = publish(&sink, &events("abc")).await.unwrap();
+        assert_eq!((fates(&published).as_str(), published.trouble), ("rrp", None), "{status}");
+    }
+}
+
+#[tokio::test]
 async fn an_event_that_is_taken_at_its_second_try_goes_on() {
     let receiver = WebhookReceiver::start();
-    receiver.answer_about("x", [Answer::status(500), Answer::status(204)]);
+    receiver.answer_about("x", [Answer::status(422), Answer::status(204)]);
     let sink = sink(&receiver.url());
     assert_eq!(fates(&publish(&sink, &events("xx")).await.unwrap()), "r-");
     assert_eq!(fates(&publish(&sink, &events("xx")).await.unwrap()), "pp");

@@ -109,15 +109,16 @@ pub async fn ids(tx: &mut PgConnection, after: Option<Uuid>, limit: i64) -> Resu
 }
 
 /// Returns dead letters to the outbox, each under its own number, so that it goes out before what its aggregate has held
-/// back. How many there were.
+/// back. Those that were returned, oldest first: somebody else may have decided about others of them meanwhile.
 ///
 /// # Errors
 /// Those of the statements.
-pub async fn redrive(tx: &mut PgConnection, which: &Which) -> Result<u64> {
+pub async fn redrive(tx: &mut PgConnection, which: &Which) -> Result<Vec<DeadLetter>> {
     let (event, kind, id) = which.parts();
     lock(tx, which).await?;
-    let redriven = query!(
-        "/* outbox::dead_letters::redrive */
+    query_as!(
+        DeadLetter,
+        r#"/* outbox::dead_letters::redrive */
         WITH back AS (
             DELETE FROM outbox_dead_letters
             WHERE event_id = $1 OR (aggregate_type = $2 AND aggregate_id = $3) RETURNING *),
@@ -126,30 +127,35 @@ pub async fn redrive(tx: &mut PgConnection, which: &Which) -> Result<u64> {
                 payload, occurred_at)
             OVERRIDING SYSTEM VALUE
             SELECT seq, event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload, occurred_at
-            FROM back)
-        INSERT INTO outbox_held AS held (aggregate_type, aggregate_id, bucket, seq, next_attempt_at)
-        SELECT aggregate_type, aggregate_id, min(aggregate_hash & 63)::smallint, min(seq), clock_timestamp()
-        FROM back GROUP BY aggregate_type, aggregate_id
-        ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
-        SET seq = LEAST(held.seq, excluded.seq), attempts = 0, next_attempt_at = excluded.next_attempt_at",
+            FROM back),
+        due AS (
+            INSERT INTO outbox_held AS held (aggregate_type, aggregate_id, bucket, seq, next_attempt_at)
+            SELECT aggregate_type, aggregate_id, min(aggregate_hash & 63)::smallint, min(seq), clock_timestamp()
+            FROM back GROUP BY aggregate_type, aggregate_id
+            ON CONFLICT (aggregate_type, aggregate_id) DO UPDATE
+            SET seq = LEAST(held.seq, excluded.seq), attempts = 0, next_attempt_at = excluded.next_attempt_at)
+        SELECT event_id AS "event_id!", seq AS "seq!", aggregate_type AS "aggregate_type!", aggregate_id AS "aggregate_id!",
+            brand_id AS "brand_id!", event_type AS "event_type!", occurred_at AS "occurred_at!", attempts AS "attempts!",
+            error AS "error!", dead_at AS "dead_at!"
+        FROM back ORDER BY dead_at, seq"#,
         event,
         kind,
         id,
     )
-    .execute(&mut *tx)
-    .await?;
-    Ok(redriven.rows_affected())
+    .fetch_all(tx)
+    .await
 }
 
-/// Drops dead letters for good; what their aggregates have held back goes on. How many there were.
+/// Drops dead letters for good; what their aggregates have held back goes on. Those that were dropped, oldest first.
 ///
 /// # Errors
 /// Those of the statements.
-pub async fn discard(tx: &mut PgConnection, which: &Which) -> Result<u64> {
+pub async fn discard(tx: &mut PgConnection, which: &Which) -> Result<Vec<DeadLetter>> {
     let (event, kind, id) = which.parts();
     lock(tx, which).await?;
-    let discarded = query!(
-        "/* outbox::dead_letters::discard */
+    query_as!(
+        DeadLetter,
+        r#"/* outbox::dead_letters::discard */
         WITH gone AS (
             DELETE FROM outbox_dead_letters
             WHERE event_id = $1 OR (aggregate_type = $2 AND aggregate_id = $3) RETURNING *),
@@ -158,14 +164,16 @@ pub async fn discard(tx: &mut PgConnection, which: &Which) -> Result<u64> {
             FROM gone
             WHERE held.aggregate_type = gone.aggregate_type AND held.aggregate_id = gone.aggregate_id
                 AND held.next_attempt_at IS NULL AND held.seq = gone.seq)
-        SELECT FROM gone",
+        SELECT event_id AS "event_id!", seq AS "seq!", aggregate_type AS "aggregate_type!", aggregate_id AS "aggregate_id!",
+            brand_id AS "brand_id!", event_type AS "event_type!", occurred_at AS "occurred_at!", attempts AS "attempts!",
+            error AS "error!", dead_at AS "dead_at!"
+        FROM gone ORDER BY dead_at, seq"#,
         event,
         kind,
         id,
     )
     .fetch_all(tx)
-    .await?;
-    Ok(discarded.len() as u64)
+    .await
 }
 
 /// Makes two people who decide about the same aggregate take turns.

@@ -18,6 +18,8 @@ pub struct Held {
     pub seq: i64,
     /// It may be tried now, by the database's clock.
     pub is_due: bool,
+    /// Who wrote the row last: it is another once somebody has redriven, discarded or held again.
+    pub version: i64,
 }
 
 /// By what a drain knows an aggregate. Only good within one process.
@@ -35,7 +37,7 @@ pub async fn load(tx: &mut PgConnection, buckets: &[i16]) -> Result<Vec<Held>> {
     query!(
         r#"/* outbox::held::load */
         SELECT aggregate_type, aggregate_id, bucket, seq,
-            coalesce(next_attempt_at <= clock_timestamp(), false) AS "is_due!"
+            coalesce(next_attempt_at <= clock_timestamp(), false) AS "is_due!", xmin::text::bigint AS "version!"
         FROM outbox_held WHERE bucket = ANY($1::smallint[])"#,
         buckets,
     )
@@ -45,6 +47,7 @@ pub async fn load(tx: &mut PgConnection, buckets: &[i16]) -> Result<Vec<Held>> {
         bucket: row.bucket,
         seq: row.seq,
         is_due: row.is_due,
+        version: row.version,
     })
     .try_collect()
     .await
@@ -61,8 +64,8 @@ pub struct Rejected<'a> {
     pub bucket: i16,
     /// The event.
     pub seq: i64,
-    /// The event that the aggregate went on with when it was read, if it was held back; else the same.
-    pub from: i64,
+    /// [`Held::version`] when the aggregate was read; 0 if it was not held back.
+    pub version: i64,
     /// Why, in a few words.
     pub reason: &'a str,
     /// Not before so many seconds.
@@ -70,7 +73,7 @@ pub struct Rejected<'a> {
 }
 
 /// Holds an aggregate back after a rejection and returns how often its event was tried by now; none when somebody has
-/// redriven an earlier event meanwhile, which then has to go first. The next try is by the database's clock: after one
+/// decided about it meanwhile: an earlier event may have to go first. The next try is by the database's clock: after one
 /// second, doubled each time up to ten minutes, half of it by chance.
 ///
 /// # Errors
@@ -86,7 +89,7 @@ pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<Opti
             next_attempt_at = clock_timestamp() + make_interval(secs => GREATEST($6,
                 LEAST(600, 2 ^ LEAST(CASE WHEN held.seq = excluded.seq THEN held.attempts ELSE 0 END, 20))
                 * (0.5 + random() / 2)))
-        WHERE held.seq >= $7
+        WHERE held.xmin::text::bigint = $7
         RETURNING attempts"#,
         rejected.aggregate_type,
         rejected.aggregate_id,
@@ -94,7 +97,7 @@ pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<Opti
         rejected.seq,
         rejected.reason,
         rejected.retry_after,
-        rejected.from,
+        rejected.version,
     )
     .fetch_optional(tx)
     .await
@@ -137,19 +140,33 @@ pub async fn bury(tx: &mut PgConnection, rejected: &Rejected<'_>, attempts: i32,
     Ok(())
 }
 
-/// Lets aggregates go of which a whole pass from their held event on, under this bucket and number, has left nothing; one
-/// of which an earlier event was redriven meanwhile stays.
+/// An aggregate of which a whole pass from its held event on has left nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Free {
+    /// As in [`Held`].
+    pub bucket: i16,
+    /// As in [`Held`].
+    pub seq: i64,
+    /// As in [`Held`].
+    pub version: i64,
+}
+
+/// Lets aggregates go; one of which an event was redriven meanwhile stays.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn free(tx: &mut PgConnection, events: &[(i16, i64)]) -> Result<()> {
-    let (buckets, seqs): (Vec<i16>, Vec<i64>) = events.iter().copied().unzip();
+pub async fn free(tx: &mut PgConnection, aggregates: &[Free]) -> Result<()> {
+    let buckets: Vec<i16> = aggregates.iter().map(|free| free.bucket).collect();
+    let seqs: Vec<i64> = aggregates.iter().map(|free| free.seq).collect();
+    let versions: Vec<i64> = aggregates.iter().map(|free| free.version).collect();
     query!(
         "/* outbox::held::free */
-        DELETE FROM outbox_held AS held USING unnest($1::smallint[], $2::bigint[]) AS out (bucket, seq)
-        WHERE held.bucket = out.bucket AND held.seq = out.seq",
+        DELETE FROM outbox_held AS held
+        USING unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS out (bucket, seq, version)
+        WHERE held.bucket = out.bucket AND held.seq = out.seq AND held.xmin::text::bigint = out.version",
         &buckets,
         &seqs,
+        &versions,
     )
     .execute(tx)
     .await?;

@@ -217,6 +217,23 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
     Ok(settled.rows_affected() == owned.len() as u64)
 }
 
+/// Sets the floors of partitions back to the beginning, those that are still ours.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn forget_floors(tx: &mut PgConnection, owned: &Owned) -> Result<()> {
+    query!(
+        "/* outbox::forget_floors */
+        UPDATE outbox_partitions AS p SET floor = 0 FROM unnest($1::smallint[], $2::bigint[]) AS new (partition, fencing_token)
+        WHERE p.partition = new.partition AND p.fencing_token = new.fencing_token",
+        &owned.partitions,
+        &owned.tokens,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
 /// Gives partitions up, those that are still ours.
 ///
 /// # Errors
@@ -247,6 +264,8 @@ pub struct Partition {
     pub stream: Option<String>,
     /// Number of the last acknowledged event.
     pub acknowledged: i64,
+    /// As in [`Taken`].
+    pub floor: i64,
     /// The outbox is split into more than its number.
     pub in_use: bool,
 }
@@ -259,7 +278,7 @@ pub async fn all(tx: &mut PgConnection) -> Result<Vec<Partition>> {
     query_as!(
         Partition,
         r#"/* outbox::all */
-        SELECT partition, CASE WHEN expires_at > clock_timestamp() THEN run_id END AS run_id, stream, acknowledged,
+        SELECT partition, CASE WHEN expires_at > clock_timestamp() THEN run_id END AS run_id, stream, acknowledged, floor,
             partition < partitions AS "in_use!"
         FROM outbox_partitions, outbox_settings ORDER BY partition"#,
     )
@@ -304,13 +323,14 @@ pub async fn open(tx: &mut PgConnection) -> Result<()> {
 /// Those of the statements.
 pub async fn set(tx: &mut PgConnection, partitions: i16) -> Result<bool> {
     debug_assert!((1..=BUCKETS).contains(&partitions), "clap has looked");
-    let held = query_scalar!(
-        r#"/* outbox::set held */
-        SELECT partition FROM outbox_partitions WHERE expires_at > clock_timestamp() LIMIT 1"#,
-    )
-    .fetch_optional(&mut *tx)
-    .await?;
-    if held.is_some() {
+    if are_held(tx).await? {
+        return Ok(false);
+    }
+    // Whoever was taking one when it was closed may not have committed yet. This waits for them.
+    query!("/* outbox::set lock */ SELECT FROM outbox_partitions ORDER BY partition FOR UPDATE")
+        .fetch_all(&mut *tx)
+        .await?;
+    if are_held(tx).await? {
         return Ok(false);
     }
     query!(
@@ -328,4 +348,14 @@ pub async fn set(tx: &mut PgConnection, partitions: i16) -> Result<bool> {
     .execute(tx)
     .await?;
     Ok(set.rows_affected() == 1)
+}
+
+async fn are_held(tx: &mut PgConnection) -> Result<bool> {
+    let held = query_scalar!(
+        r#"/* outbox::set held */
+        SELECT partition FROM outbox_partitions WHERE expires_at > clock_timestamp() LIMIT 1"#,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(held.is_some())
 }

@@ -1,6 +1,7 @@
 //! How the outbox stands, and what stands in its way.
 
 use sqlx::{PgConnection, query, query_as, query_scalar};
+use uuid::Uuid;
 
 use crate::Result;
 
@@ -12,7 +13,8 @@ const COUNTED: i32 = 100_000;
 pub struct State {
     /// Events that wait, those of held aggregates too; from 100,000 up an estimate.
     pub backlog: i64,
-    /// Age of the oldest event that waits, in seconds; none when there is none.
+    /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
+    /// is none.
     pub oldest_seconds: Option<f64>,
     /// Aggregates that are held back.
     pub held: i64,
@@ -20,7 +22,9 @@ pub struct State {
     pub dead_letters: i64,
 }
 
-/// How the outbox stands.
+/// How the outbox stands. Only what can hold something is looked at: above the floors, and below them where an aggregate is
+/// held back. Dead rows elsewhere are many after a drain; so each bucket has an order and a limit of its own, without which
+/// the planner reads the whole key.
 ///
 /// # Errors
 /// Those of the statements.
@@ -31,11 +35,25 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
     query_as!(
         State,
         r#"/* outbox::state */
-        WITH counted AS (
-            SELECT count(*) AS events FROM (SELECT FROM outbox_events LIMIT $1 + 1) AS first),
-        floors AS (
+        WITH floors AS (
             SELECT bucket::smallint, floor FROM generate_series(0, 63) AS bucket, outbox_settings, outbox_partitions
-            WHERE partition = bucket % partitions)
+            WHERE partition = bucket % partitions),
+        above AS (
+            SELECT count(*) AS events FROM (
+                SELECT FROM floors CROSS JOIN LATERAL (
+                    SELECT FROM outbox_events AS e WHERE e.bucket = floors.bucket AND e.seq > floors.floor
+                    ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
+                LIMIT $1 + 1) AS first),
+        below AS (
+            SELECT count(*) AS events FROM (
+                SELECT FROM floors
+                JOIN (SELECT bucket, min(seq) AS seq FROM outbox_held GROUP BY bucket) AS held USING (bucket)
+                CROSS JOIN LATERAL (
+                    SELECT FROM outbox_events AS e
+                    WHERE e.bucket = floors.bucket AND e.seq >= held.seq AND e.seq <= floors.floor
+                    ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
+                LIMIT $1 + 1) AS first),
+        counted AS (SELECT above.events + below.events AS events FROM above, below)
         SELECT
             CASE WHEN events <= $1 THEN events
                  ELSE GREATEST(events, (SELECT reltuples::bigint FROM pg_class WHERE oid = 'outbox_events'::regclass))
@@ -46,13 +64,58 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
                     ORDER BY e.bucket, e.seq LIMIT 1) AS first),
                 (SELECT min(first.occurred_at) FROM outbox_held AS held CROSS JOIN LATERAL (
                     SELECT occurred_at FROM outbox_events AS e
-                    WHERE e.bucket = held.bucket AND e.seq = held.seq) AS first)))::float8 AS oldest_seconds,
+                    WHERE e.bucket = held.bucket AND e.seq = held.seq ORDER BY e.bucket, e.seq LIMIT 1) AS first),
+                (SELECT min(dead.occurred_at) FROM outbox_held AS held
+                 JOIN outbox_dead_letters AS dead USING (aggregate_type, aggregate_id, seq)
+                 WHERE held.next_attempt_at IS NULL)))::float8 AS oldest_seconds,
             (SELECT count(*) FROM outbox_held) AS "held!",
             (SELECT count(*) FROM outbox_dead_letters) AS "dead_letters!"
         FROM counted"#,
         COUNTED,
     )
     .fetch_one(tx)
+    .await
+}
+
+/// An event that no run reads any more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stranded {
+    /// Cut of its aggregate's hash.
+    pub bucket: i16,
+    /// Order among the events of its aggregate.
+    pub seq: i64,
+    /// By which consumers recognise a repeat.
+    pub event_id: Uuid,
+    /// What kind of thing changed.
+    pub aggregate_type: String,
+    /// Which one.
+    pub aggregate_id: String,
+}
+
+/// Events of a bucket between `after` and the floor of its partition, that one too, whose aggregate is not held back; at most
+/// `limit`, in their order. The floor is to be read before: where it lies, nothing can come any more.
+///
+/// # Errors
+/// Those of the statements.
+pub async fn stranded(tx: &mut PgConnection, bucket: i16, after: i64, floor: i64, limit: i64) -> Result<Vec<Stranded>> {
+    sqlx::raw_sql("/* outbox::stranded plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
+        .execute(&mut *tx)
+        .await?;
+    query_as!(
+        Stranded,
+        "/* outbox::stranded */
+        SELECT bucket, seq, event_id, aggregate_type, aggregate_id FROM outbox_events AS e
+        WHERE bucket = $1 AND seq > $2 AND seq <= $3
+            AND NOT EXISTS (
+                SELECT FROM outbox_held AS held
+                WHERE held.aggregate_type = e.aggregate_type AND held.aggregate_id = e.aggregate_id)
+        ORDER BY bucket, seq LIMIT $4",
+        bucket,
+        after,
+        floor,
+        limit,
+    )
+    .fetch_all(tx)
     .await
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod postgres;
 pub(crate) mod prometheus;
 pub(crate) mod pushgateway;
 pub(crate) mod redis;
+pub(crate) mod tls;
 pub(crate) mod webhook;
 
 use std::sync::{OnceLock, atomic::AtomicU32};

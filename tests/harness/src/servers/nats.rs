@@ -33,6 +33,8 @@ pub struct NatsLimits {
     pub max_payload: Option<u32>,
     /// Without JetStream there is no stream.
     pub without_jetstream: bool,
+    /// A certificate and its key, in files: nothing but TLS is spoken.
+    pub tls: Option<(PathBuf, PathBuf)>,
 }
 
 impl Nats {
@@ -51,12 +53,13 @@ impl Nats {
 
     /// Where it is reached, with the right to log in.
     pub fn url(&self) -> String {
+        let scheme = if self.limits.tls.is_some() { "tls" } else { "nats" };
         let login = match (&self.limits.user, &self.limits.token) {
             (Some((user, password)), _) => format!("{user}:{password}@"),
             (None, Some(token)) => format!("{token}@"),
             (None, None) => String::new(),
         };
-        format!("nats://{login}127.0.0.1:{}", self.port.number())
+        format!("{scheme}://{login}127.0.0.1:{}", self.port.number())
     }
 
     /// Host and port.
@@ -110,6 +113,9 @@ impl Nats {
             )),
             (None, Some(token)) => lines.push(format!("authorization {{ token: \"{token}\" }}")),
             (None, None) => {}
+        }
+        if let Some((certificate, key)) = &self.limits.tls {
+            lines.push(format!("tls {{ cert_file: \"{}\", key_file: \"{}\" }}", certificate.display(), key.display()));
         }
         lines.extend(self.limits.max_payload.map(|bytes| format!("max_payload: {bytes}")));
         lines.join("\n")

@@ -24,7 +24,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How a request is answered: 204 at once, unless told otherwise.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    status: u16,
+    /// None: the connection ends instead.
+    status: Option<u16>,
     headers: Vec<(String, String)>,
     delay: Duration,
     body: Bytes,
@@ -33,7 +34,12 @@ pub struct Answer {
 impl Answer {
     /// This status.
     pub fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), delay: Duration::ZERO, body: Bytes::new() }
+        Self { status: Some(status), headers: Vec::new(), delay: Duration::ZERO, body: Bytes::new() }
+    }
+
+    /// No answer at all: the connection ends.
+    pub fn none() -> Self {
+        Self { status: None, headers: Vec::new(), delay: Duration::ZERO, body: Bytes::new() }
     }
 
     /// With a header.
@@ -97,6 +103,8 @@ struct Book {
     /// Aggregates of the requests that are not answered yet.
     open: Vec<String>,
     most_open: usize,
+    /// For the next requests, whomever they are about.
+    next: VecDeque<Answer>,
     usual: Option<Answer>,
     /// By aggregate; the last one stays.
     scripts: HashMap<String, VecDeque<Answer>>,
@@ -133,6 +141,11 @@ impl WebhookReceiver {
     /// How requests are answered from now on.
     pub fn answer(&self, answer: Answer) {
         book(&self.book).usual = Some(answer);
+    }
+
+    /// How the next requests are answered, one after the other, whomever they are about; those behind them as before.
+    pub fn answer_next(&self, answers: impl IntoIterator<Item = Answer>) {
+        book(&self.book).next.extend(answers);
     }
 
     /// How the requests about an aggregate are answered from now on: one after the other; the last answer stays.
@@ -237,18 +250,21 @@ async fn receive(
         book.received.push(received);
         book.open.push(aggregate.clone());
         book.most_open = book.most_open.max(book.open.len());
-        let scripted = book
-            .scripts
-            .get_mut(&aggregate)
-            .and_then(|script| if script.len() > 1 { script.pop_front() } else { script.front().cloned() });
-        scripted.or_else(|| book.usual.clone()).unwrap_or_else(|| Answer::status(204))
+        let next = book.next.pop_front();
+        let scripted = || {
+            let script = book.scripts.get_mut(&aggregate)?;
+            if script.len() > 1 { script.pop_front() } else { script.front().cloned() }
+        };
+        next.or_else(scripted).or_else(|| book.usual.clone()).unwrap_or_else(|| Answer::status(204))
     };
     let _open = Open { book: Arc::clone(&shared), aggregate };
     // The one server whose slowness is what is tested.
     tokio::time::sleep(answer.delay).await;
+    // A panic ends the connection's task, and with it the connection; this kind is not reported.
+    let Some(status) = answer.status else { std::panic::resume_unwind(Box::new("no answer")) };
     let response = answer
         .headers
         .iter()
-        .fold(Response::builder().status(answer.status), |response, (name, value)| response.header(name, value));
+        .fold(Response::builder().status(status), |response, (name, value)| response.header(name, value));
     response.body(answer.body.into()).expect("the script is valid HTTP")
 }

@@ -106,10 +106,25 @@ async fn hanging_connections_go_on_where_they_stood() {
     old.write_all(b"b").await.unwrap();
     new.write_all(b"c").await.unwrap();
     assert!(timeout(MOMENT, told.recv()).await.is_err(), "nothing reaches the target");
+    assert_eq!(proxy.held(), 1, "a new connection is not read from yet");
     proxy.set(Fault::Pass);
     for (stream, expected) in [(&mut old, b'b'), (&mut new, b'c')] {
         assert_eq!(timeout(LIMIT, stream.read_u8()).await.unwrap().unwrap(), expected);
     }
+    assert_eq!(proxy.held(), 0);
+}
+
+#[tokio::test]
+async fn new_connections_can_be_led_elsewhere_and_open_ones_stay() {
+    let ((first, _told), (second, mut told)) = (echo().await, echo().await);
+    let proxy = FaultProxy::start(&first.to_string());
+    let mut old = connect(&proxy).await;
+    assert_eq!(say(&mut old, "a").await, b"a");
+    proxy.lead_to(&second.to_string());
+    assert_eq!(say(&mut connect(&proxy).await, "b").await, b"b");
+    assert_eq!(told.recv().await.unwrap(), b"b");
+    assert_eq!(say(&mut old, "c").await, b"c");
+    assert!(told.try_recv().is_err(), "it stays where it led");
 }
 
 #[tokio::test]

@@ -49,6 +49,9 @@ async fn check_tells_of_each_sink_whether_it_would_take_events() {
 
     let webhook = to(ground.asked(&["check"]), &receiver);
     assert_eq!(of_sink(&check(webhook.clone(), 0).await), [(true, "the endpoint answers (HEAD: 204)")]);
+    receiver.answer(Answer::status(500));
+    let ill = check(webhook.clone(), 0).await;
+    assert_eq!(of_sink(&ill), [(true, "warning: the endpoint answers (HEAD: 500): it may be ill")]);
     receiver.answer(Answer::status(410));
     let gone = check(webhook.clone(), 78).await;
     assert!(of_sink(&gone)[0].1.contains("change WEBHOOK_URL"), "{gone:?}");

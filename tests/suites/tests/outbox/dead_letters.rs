@@ -134,7 +134,7 @@ async fn a_redrive_beside_a_rejection_keeps_its_place() {
         aggregate_id: "poor",
         bucket: i16::try_from(bucket).unwrap(),
         seq: later,
-        from: later,
+        version: 0,
         reason: "refused",
         retry_after: 0.0,
     };
@@ -143,4 +143,26 @@ async fn a_redrive_beside_a_rejection_keeps_its_place() {
     tx.commit().await.unwrap();
     ground.run().await;
     ground.assert_whole(1..=2).await;
+}
+
+#[tokio::test]
+async fn of_two_who_decide_at_once_the_later_one_is_told_that_nothing_is_left() {
+    let ground = Ground::new().await;
+    for (mark, account, decision) in [(1, "poor", "redrive"), (2, "mean", "discard")] {
+        ground.enqueue(&[account], mark).await;
+        let event = kill(&ground, mark, true).await;
+        let mut earlier = ground.db.pool().begin().await.unwrap();
+        sqlx::query("DELETE FROM outbox_dead_letters WHERE event_id = $1")
+            .bind(event)
+            .execute(&mut *earlier)
+            .await
+            .unwrap();
+        let later = ground.asked(&["dead-letters", decision, "--event", &event.to_string()]).start();
+        let waiting = async || ground.is_anybody_waiting().await;
+        harness::wait_until(crate::support::LIMIT, "it waits for the earlier one", waiting).await;
+        earlier.commit().await.unwrap();
+        let told = later.wait(crate::support::LIMIT).await.expect_code(65);
+        assert!(!told.stdout.contains(&event.to_string()), "{told}");
+    }
+    assert_eq!(ground.backlog().await, 0);
 }

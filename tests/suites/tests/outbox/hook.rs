@@ -25,9 +25,26 @@ pub(crate) fn to(binary: Binary, receiver: &WebhookReceiver) -> Binary {
         .env("WEBHOOK_ALLOW_PRIVATE", "true")
 }
 
-/// The marks of all requests, in the order of their arrival.
+/// Time passes, for what is held back.
+pub(crate) async fn later(ground: &Ground) {
+    ground
+        .execute("UPDATE outbox_held SET next_attempt_at = clock_timestamp() WHERE next_attempt_at IS NOT NULL")
+        .await;
+}
+
+/// What was posted, in the order of its arrival. A drain also asks whether the receiver is there (HEAD).
+pub(crate) fn posts(receiver: &WebhookReceiver) -> Vec<Received> {
+    receiver.received().into_iter().filter(|received| received.method == "POST").collect()
+}
+
+/// The marks of all posts, in the order of their arrival.
 pub(crate) fn marks(receiver: &WebhookReceiver) -> Vec<i64> {
-    receiver.received().iter().map(mark).collect()
+    posts(receiver).iter().map(mark).collect()
+}
+
+/// How many posts were about an account.
+pub(crate) fn posts_about(receiver: &WebhookReceiver, account: &str) -> usize {
+    posts(receiver).iter().filter(|received| received.data("aggregate_id") == account).count()
 }
 
 fn mark(received: &Received) -> i64 {
@@ -40,9 +57,9 @@ pub(crate) fn no() -> Answer {
 }
 
 /// Each of these events arrived, each signed; each account's in the order of their numbers, as far as an event's first
-/// arrival goes, and never two at once. How many requests were repeats.
+/// arrival goes, and never two at once. How many posts were repeats.
 pub(crate) fn assert_arrived(receiver: &WebhookReceiver, wanted: impl IntoIterator<Item = i64>) -> usize {
-    let all = receiver.received();
+    let all = posts(receiver);
     let mut events = HashSet::new();
     let mut accounts: HashMap<String, i64> = HashMap::new();
     for received in &all {

@@ -1,5 +1,5 @@
-//! Random histories: enqueues that commit late or never, kills, faults of the sink, frozen workers. Whatever happened, a
-//! consumer of the stream has seen every event once and in order.
+//! Random histories: enqueues that commit late or never, kills, faults of the sink, frozen workers, partitions that are lost.
+//! Whatever happened, a consumer of the stream has seen every event once and in order.
 
 use std::{
     panic::{AssertUnwindSafe, resume_unwind},
@@ -65,13 +65,15 @@ impl History {
     async fn live(mut self) {
         let steps = self.random.random_range(15..40);
         for _ in 0..steps {
-            match self.random.random_range(0..12) {
+            match self.random.random_range(0..14) {
                 0..=3 => self.enqueue().await,
                 4..=5 => self.end_one().await,
                 6..=7 => self.start(),
                 8 => self.kill(),
                 9 => self.freeze(),
                 10 => self.break_sink(),
+                11 => self.lose_a_partition().await,
+                12 => self.proxy.cut(),
                 _ => {
                     let pause = self.random.random_range(1..60);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -159,6 +161,17 @@ impl History {
             let signal = if self.random.random_bool(0.5) { Signal::SIGSTOP } else { Signal::SIGCONT };
             drain.signal(signal);
         }
+    }
+
+    /// For the database a partition is nobody's any more, whoever thinks it theirs; unless a frozen owner has its row locked.
+    async fn lose_a_partition(&mut self) {
+        let partition = self.random.random_range(0..16);
+        self.ground
+            .execute(&format!(
+                "UPDATE outbox_partitions SET expires_at = 'epoch' WHERE partition IN (
+                     SELECT partition FROM outbox_partitions WHERE partition = {partition} FOR UPDATE SKIP LOCKED)"
+            ))
+            .await;
     }
 
     fn break_sink(&mut self) {

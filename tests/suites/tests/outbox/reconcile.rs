@@ -5,13 +5,13 @@ use serde_json::Value;
 
 use crate::support::{Ground, STREAM};
 
-async fn found(ground: &Ground, code: i32) -> Value {
+pub(crate) async fn found(ground: &Ground, code: i32) -> Value {
     let finished = ground.asked(&["reconcile", "--output", "json"]).run().await;
     assert_eq!(finished.code, Some(code), "{finished}");
     serde_json::from_str(&finished.stdout).unwrap()
 }
 
-fn counts(found: &Value) -> [u64; 4] {
+pub(crate) fn counts(found: &Value) -> [u64; 4] {
     ["missing_count", "doubled_count", "reordered_count", "published_and_waiting_count"]
         .map(|name| found[name].as_u64().unwrap())
 }
@@ -29,6 +29,26 @@ async fn rewrite(ground: &Ground, spoil: impl FnOnce(&mut Vec<Vec<(String, Strin
     let () = redis.del(STREAM).await.unwrap();
     for entry in entries {
         let _: String = redis.xadd(STREAM, "*", &entry).await.unwrap();
+    }
+}
+
+/// Everything in Redis, key by key.
+pub(crate) async fn save(ground: &Ground) -> Vec<(String, Vec<u8>)> {
+    let mut redis = ground.db.redis();
+    let keys: Vec<String> = redis.keys("*").await.unwrap();
+    let mut saved = Vec::new();
+    for key in keys {
+        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
+        saved.push((key, dump));
+    }
+    saved
+}
+
+/// Makes what was saved what there is, under the same keys.
+pub(crate) async fn restore(ground: &Ground, saved: Vec<(String, Vec<u8>)>) {
+    let mut redis = ground.db.redis();
+    for (key, dump) in saved {
+        let () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).arg("REPLACE").query_async(&mut redis).await.unwrap();
     }
 }
 
@@ -85,18 +105,10 @@ async fn a_redis_restored_from_an_older_state_has_lost_what_was_acknowledged_sin
     let ground = Ground::new().await;
     ground.fill(1000, 50).await;
     ground.run().await;
-    let mut redis = ground.db.redis();
-    let keys: Vec<String> = redis.keys("*").await.unwrap();
-    let mut saved = Vec::new();
-    for key in keys {
-        let dump: Vec<u8> = redis::cmd("DUMP").arg(&key).query_async(&mut redis).await.unwrap();
-        saved.push((key, dump));
-    }
+    let saved = save(&ground).await;
     ground.fill(200, 50).await;
     ground.run().await;
-    for (key, dump) in saved {
-        let () = redis::cmd("RESTORE").arg(key).arg(0).arg(dump).arg("REPLACE").query_async(&mut redis).await.unwrap();
-    }
+    restore(&ground, saved).await;
     let lost = found(&ground, 65).await;
     assert_eq!(counts(&lost), [200, 0, 0, 0], "{lost}");
 
@@ -122,6 +134,41 @@ async fn an_event_that_was_published_and_is_still_in_the_outbox_is_told() {
         )
         .await;
     assert_eq!(counts(&found(&ground, 65).await), [0, 0, 0, 1]);
+}
+
+#[tokio::test]
+async fn an_event_that_no_run_reads_any_more_is_told_and_one_that_is_held_back_is_not() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["a", "b", "c"], 1).await;
+    ground.run().await;
+    for (seq, account) in [(1, "stranded"), (2, "held")] {
+        ground
+            .execute(&format!(
+                "INSERT INTO outbox_events (seq, event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id,
+                    event_type, payload) OVERRIDING SYSTEM VALUE
+                 VALUES ({seq}, gen_random_uuid(), 'account', '{account}', hashtext('account:{account}'),
+                    gen_random_uuid(), 'TESTED', '{{\"mark\": {account_mark}}}')",
+                account_mark = seq + 10
+            ))
+            .await;
+    }
+    let hold = "INSERT INTO outbox_held (aggregate_type, aggregate_id, bucket, seq, next_attempt_at)
+        SELECT aggregate_type, aggregate_id, bucket, seq, clock_timestamp() FROM outbox_events
+        WHERE aggregate_id = 'held'";
+    ground.execute(hold).await;
+    let faults = found(&ground, 65).await;
+    assert_eq!((counts(&faults), &faults["stranded_count"]), ([0; 4], &Value::from(1)), "{faults}");
+    let stranded = &faults["stranded"][0];
+    assert_eq!((&stranded["aggregate_id"], &stranded["seq"]), (&Value::from("stranded"), &Value::from(1)), "{faults}");
+    let text = ground.asked(&["reconcile"]).run().await.expect_code(65).stdout;
+    assert!(text.contains("seq 1 of account:stranded: waits below the floor") && text.contains("1 stranded"), "{text}");
+
+    // The way out that the runbook shows.
+    ground.execute(&hold.replace("'held'", "'stranded'")).await;
+    ground.run().await.expect_code(0);
+    assert_eq!(ground.backlog().await, 0);
+    ground.assert_whole([1, 2, 3, 11, 12]).await;
+    found(&ground, 0).await;
 }
 
 #[tokio::test]

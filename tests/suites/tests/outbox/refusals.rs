@@ -54,9 +54,12 @@ async fn a_sink_that_stays_away_ends_the_run_as_temporary_with_everything_kept()
     let ground = Ground::new().await;
     ground.fill(50, 5).await;
     let proxy = harness::FaultProxy::start(ground.db.redis_url());
+    // Until it is let go, it gets no further than some pages of one event.
+    let first = ground.keep(1).await;
     let mut run = ground.drain().env("REDIS_URL", proxy.url()).env("MAX_RUNTIME", "12s").env("BATCH_SIZE", "1").start();
     run.wait_for_log(crate::support::LIMIT, |line| line["message"] == "partitions changed hands").await;
     proxy.set(harness::Fault::Hang);
+    first.rollback().await.unwrap();
     let finished = run.wait(crate::support::LIMIT).await;
     assert_eq!(finished.code, Some(75), "{finished}");
     proxy.set(harness::Fault::Pass);

@@ -1,9 +1,10 @@
 //! Several at once.
 
-use harness::wait_until;
+use harness::{Fault, FaultProxy, wait_until};
 use nix::sys::signal::Signal;
+use redis::AsyncCommands;
 
-use crate::support::{Ground, LIMIT};
+use crate::support::{Ground, LIMIT, STREAM};
 
 #[tokio::test]
 async fn four_runs_at_once_share_the_work_and_nothing_is_doubled() {
@@ -46,21 +47,43 @@ async fn the_partitions_of_a_killed_worker_are_taken_within_seconds() {
     ground.assert_whole((1..=10).chain(1..=100)).await;
 }
 
-#[tokio::test]
-async fn a_frozen_worker_publishes_nothing_after_another_has_taken_over() {
+/// A worker is frozen while what it sends to Redis is held back, and that arrives after another run has taken over. With
+/// `forgets`, Redis has also lost what it knew of the drain by then, so that the batch looks like the next one: nothing but
+/// the token tells whose it is.
+async fn a_batch_comes_late(forgets: bool) {
     let ground = Ground::new().await;
-    let mut frozen = ground.asked(&["worker"]).start();
+    let proxy = FaultProxy::start(ground.db.redis_url());
+    let mut frozen = ground.asked(&["worker"]).env("REDIS_URL", proxy.url()).start();
     ground.fill(10, 10).await;
     wait_until(LIMIT, "it works", async || ground.backlog().await == 0).await;
+    proxy.set(Fault::Hang);
+    ground.fill(10, 10).await;
+    wait_until(LIMIT, "a batch is on its way", async || proxy.held() > 0).await;
     frozen.signal(Signal::SIGSTOP);
-    ground.fill(1000, 100).await;
+    if forgets {
+        let mut redis = ground.db.redis();
+        let states: Vec<String> = redis.keys(format!("{{{STREAM}}}:drain:*")).await.unwrap();
+        let () = redis.del(states).await.unwrap();
+    }
     let finished = ground.run().await;
     assert_eq!((finished.code, ground.backlog().await), (Some(0), 0), "{finished}");
-    ground.fill(1000, 100).await;
+    proxy.set(Fault::Pass);
+    wait_until(LIMIT, "the batch has arrived", async || proxy.held() == 0).await;
+    ground.fill(10, 10).await;
     frozen.signal(Signal::SIGCONT);
     wait_until(LIMIT, "it works again", async || ground.backlog().await == 0).await;
     assert!(frozen.is_running());
-    ground.assert_whole((1..=10).chain(1..=1000).chain(1..=1000)).await;
+    ground.assert_whole((1..=10).chain(1..=10).chain(1..=10)).await;
+}
+
+#[tokio::test]
+async fn what_a_frozen_worker_sent_is_refused_after_another_has_taken_over() {
+    a_batch_comes_late(false).await;
+}
+
+#[tokio::test]
+async fn so_it_is_where_redis_has_forgotten_everything_but_the_stream() {
+    a_batch_comes_late(true).await;
 }
 
 #[tokio::test]
@@ -78,6 +101,26 @@ async fn the_number_of_partitions_changes_under_a_worker_and_order_and_numbers_h
     assert_eq!(latest, Some(4));
     let wrong = ground.asked(&["partitions", "set", "65"]).run().await;
     assert_eq!(wrong.code, Some(64));
+}
+
+#[tokio::test]
+async fn the_number_of_partitions_does_not_change_under_somebody_who_was_just_taking_one() {
+    let ground = Ground::new().await;
+    let mut taking = ground.db.pool().begin().await.unwrap();
+    let take = "UPDATE outbox_partitions SET run_id = 'elsewhere', expires_at = clock_timestamp() + interval '1 hour'
+        WHERE partition = 3";
+    sqlx::query(take).execute(&mut *taking).await.unwrap();
+    // Who holds it cannot be seen yet, also not after everything was closed.
+    let set = ground.asked(&["partitions", "set", "5"]).env("OUTBOX_SINK", "stdout").start();
+    wait_until(LIMIT, "it waits for whoever is taking one", async || ground.is_anybody_waiting().await).await;
+    let closed_until = "SELECT (extract(epoch FROM closed_until) * 1000)::bigint FROM outbox_settings";
+    let before = ground.number(closed_until).await;
+    taking.commit().await.unwrap();
+    wait_until(LIMIT, "it has decided", async || ground.number(closed_until).await != before).await;
+    assert_eq!(ground.number("SELECT partitions::bigint FROM outbox_settings").await, 16);
+    ground.execute("UPDATE outbox_partitions SET expires_at = 'epoch', run_id = NULL WHERE partition = 3").await;
+    set.wait(LIMIT).await.expect_code(0);
+    assert_eq!(ground.number("SELECT partitions::bigint FROM outbox_settings").await, 5);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use harness::{Binary, Finished, TestDb};
 use identity::ids::BrandId;
 use redis::{AsyncCommands, streams::StreamRangeReply};
 use serde_json::{Value, json};
-use sqlx::{AssertSqlSafe, PgConnection};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Transaction};
 use store::outbox::{MAX_PAYLOAD_BYTES, NewEvent, enqueue};
 use uuid::Uuid;
 
@@ -134,6 +134,25 @@ impl Ground {
 
     pub(crate) async fn execute(&self, sql: &str) {
         sqlx::query(AssertSqlSafe(sql.to_owned())).execute(self.db.pool()).await.unwrap();
+    }
+
+    /// Somebody who keeps the event with this mark from being deleted, and whatever would be deleted with it; until rolled
+    /// back.
+    pub(crate) async fn keep(&self, mark: i64) -> Transaction<'static, Postgres> {
+        let mut keeper = self.db.pool().begin().await.unwrap();
+        sqlx::query("SELECT FROM outbox_events WHERE (payload ->> 'mark')::bigint = $1 FOR UPDATE")
+            .bind(mark)
+            .execute(&mut *keeper)
+            .await
+            .unwrap();
+        keeper
+    }
+
+    /// Whether somebody waits for a lock.
+    pub(crate) async fn is_anybody_waiting(&self) -> bool {
+        let waiting = "SELECT count(*) FROM pg_stat_activity
+            WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        self.number(waiting).await > 0
     }
 
     /// Batches that the drain remembers as published and not confirmed.

@@ -1,23 +1,18 @@
 //! Webhooks: events that the receiver will not have.
 
-use harness::{Answer, WebhookReceiver};
+use std::time::Duration;
+
+use harness::{Answer, WebhookReceiver, wait_until};
 
 use crate::{
-    hook::{assert_arrived, drain, marks, no},
-    support::Ground,
+    hook::{assert_arrived, drain, later, marks, no},
+    support::{Ground, LIMIT},
 };
 
 /// Seconds until the held aggregate is tried again, by the database's clock; none: not before somebody decides.
 async fn wait(ground: &Ground) -> Option<f64> {
     let sql = "SELECT extract(epoch FROM next_attempt_at - clock_timestamp())::float8 FROM outbox_held";
     sqlx::query_scalar(sql).fetch_one(ground.db.pool()).await.unwrap()
-}
-
-/// Time passes, for what is held back.
-async fn later(ground: &Ground) {
-    ground
-        .execute("UPDATE outbox_held SET next_attempt_at = clock_timestamp() WHERE next_attempt_at IS NOT NULL")
-        .await;
 }
 
 async fn attempts(ground: &Ground) -> i64 {
@@ -117,5 +112,23 @@ async fn a_redrive_under_pass_delivers_late_and_holds_nothing() {
     ground.enqueue(&["poor"], 3).await;
     run.run().await.expect_code(0);
     assert_eq!(marks(&receiver), [1, 2, 1, 3]);
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_redrive_under_pass_before_the_aggregate_is_let_go_loses_nothing() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    // The aggregate goes on behind its dead letter for so long that there is time to redrive it.
+    let slow = Answer::status(204).after(Duration::from_secs(3));
+    receiver.answer_about("poor", [Answer::status(413), slow, Answer::status(204)]);
+    ground.enqueue(&["poor", "poor"], 1).await;
+    let binary = drain(&ground, &receiver).env("DEAD_LETTER_POLICY", "pass");
+    let run = binary.start();
+    wait_until(LIMIT, "the second event is on its way", async || marks(&receiver) == [1, 2]).await;
+    assert_eq!(dead(&ground).await, 1);
+    ground.asked(&["dead-letters", "redrive", "--aggregate", "account:poor"]).run().await.expect_code(0);
+    run.wait(LIMIT).await.expect_code(0);
+    binary.run().await.expect_code(0);
+    assert_eq!(marks(&receiver), [1, 2, 1]);
     assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use harness::{Answer, WebhookReceiver, wait_until};
+use harness::{Answer, Certificates, TlsServer, WebhookReceiver, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::{
-    hook::{SECRET, assert_arrived, drain, marks, to},
+    hook::{SECRET, assert_arrived, drain, marks, posts_about, to},
     support::{Ground, LIMIT},
 };
 
@@ -17,6 +17,11 @@ async fn assert_nobody_is_blamed(ground: &Ground) {
     let retried =
         "SELECT coalesce(sum(value), 0)::bigint FROM job_counters WHERE metric = 'rollcall_outbox_retried_total'";
     assert_eq!(ground.number(retried).await, 0);
+}
+
+/// An answer that nobody waits for.
+fn never() -> Answer {
+    Answer::status(204).after(Duration::from_mins(5))
 }
 
 /// An outage ends a run as temporary, and after it everything goes out in order.
@@ -44,14 +49,45 @@ async fn a_receiver_that_fails_for_everybody_burns_nobodys_attempt() {
 }
 
 #[tokio::test]
-async fn so_it_is_when_each_partition_has_one_account() {
-    outage(4, 4, |receiver| receiver.answer(Answer::status(500)), |receiver| receiver.answer(Answer::status(204)))
-        .await;
+async fn so_it_is_when_each_partition_has_one_account_or_one_account_has_all_there_is() {
+    for (events, accounts) in [(4, 4), (3, 2), (2, 1)] {
+        let answer = |status| move |receiver: &WebhookReceiver| receiver.answer(Answer::status(status));
+        outage(events, accounts, answer(500), answer(204)).await;
+    }
 }
 
 #[tokio::test]
 async fn a_receiver_that_is_not_there_burns_nobodys_attempt() {
     outage(60, 12, WebhookReceiver::stop, WebhookReceiver::start_again).await;
+}
+
+#[tokio::test]
+async fn a_receiver_whose_certificate_nobody_vouches_for_is_one_that_is_not_there() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    let certificates = Certificates::make();
+    let server = TlsServer::start(&certificates);
+    ground.fill(6, 3).await;
+    let over_tls = |words: &[&str]| to(ground.asked(words), &receiver).env("WEBHOOK_URL", server.url());
+    for binary in [over_tls(&[]).env("MAX_RUNTIME", "7s"), over_tls(&["check"])] {
+        let told = binary.run().await.expect_code(75).to_string();
+        assert!(told.contains("no TLS connection to the endpoint can be made: is its certificate valid?"), "{told}");
+    }
+    assert_eq!(ground.backlog().await, 6);
+    assert_nobody_is_blamed(&ground).await;
+}
+
+#[tokio::test]
+async fn a_limit_of_events_is_not_reached_by_what_nobody_took() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    ground.fill(20, 5).await;
+    receiver.stop();
+    let run = drain(&ground, &receiver).env("MAX_EVENTS", "5");
+    run.clone().env("MAX_RUNTIME", "7s").run().await.expect_code(75);
+    assert_eq!(ground.backlog().await, 20);
+    assert_nobody_is_blamed(&ground).await;
+    receiver.start_again();
+    let finished = run.run().await.expect_code(0);
+    assert_eq!((finished.last()["changed"].as_u64(), ground.backlog().await), (Some(5), 15), "{finished}");
 }
 
 #[tokio::test]
@@ -140,12 +176,13 @@ async fn wrong_keys_and_addresses_are_told_by_name_and_never_shown() {
 async fn a_receiver_that_stops_in_the_middle_and_comes_back_gets_everything_in_order() {
     let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
     ground.fill(1500, 60).await;
-    receiver.answer(Answer::status(204).after(Duration::from_millis(2)));
+    // One account is waited for in the middle.
+    receiver.answer_about("a0", [vec![Answer::status(204); 3], vec![never()]].concat());
     let mut run = drain(&ground, &receiver).env("BATCH_SIZE", "200").start();
-    wait_until(LIMIT, "some have arrived", async || receiver.received().len() > 300).await;
+    wait_until(LIMIT, "it is in the middle", async || posts_about(&receiver, "a0") == 4).await;
     receiver.stop();
     run.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
-    assert!(receiver.received().len() < 1500, "it was in the middle");
+    receiver.answer_about("a0", [Answer::status(204)]);
     receiver.start_again();
     run.wait(LIMIT).await.expect_code(0);
     // Of a call that was cut off nobody knows: at most what was on its way is repeated.
@@ -159,15 +196,16 @@ async fn a_receiver_that_stops_in_the_middle_and_comes_back_gets_everything_in_o
 async fn sigkill_in_the_middle_loses_nothing_and_keeps_the_order() {
     let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
     ground.fill(900, 40).await;
-    receiver.answer(Answer::status(204).after(Duration::from_millis(3)));
+    // One account is waited for in the middle of each round. It has 22 events, and these are at most 15 of them.
+    let round = [vec![Answer::status(204); 5], vec![never()]].concat();
+    receiver.answer_about("a0", [round.clone(), round.clone(), round, vec![Answer::status(204)]].concat());
     let binary = drain(&ground, &receiver).env("BATCH_SIZE", "200").env("RUN_ID", "tries-of-one-job");
-    for arrived in [100, 400, 700] {
+    for posts in [6, 12, 18] {
         let run = binary.start();
-        wait_until(LIMIT, "some have arrived", async || receiver.received().len() > arrived).await;
+        wait_until(LIMIT, "it is in the middle", async || posts_about(&receiver, "a0") == posts).await;
         run.signal(Signal::SIGKILL);
         assert_eq!(run.wait(LIMIT).await.signal, Some(9));
     }
-    assert!(ground.backlog().await > 0, "it was in the middle");
     binary.run().await.expect_code(0);
     assert_arrived(&receiver, 1..=900);
     assert_eq!(ground.backlog().await, 0);

@@ -11,21 +11,19 @@ use crate::support::{Ground, LIMIT};
 async fn a_sleeping_worker_is_woken_by_a_hint_and_only_while_it_sleeps() {
     let ground = Ground::new().await;
     let mut worker = ground.asked(&["worker"]).start();
-    wait_until(LIMIT, "it sleeps", async || {
-        ground
-            .number("SELECT count(*) FROM outbox_settings WHERE hints_until > clock_timestamp() + interval '0.8 s'")
-            .await
-            == 1
-    })
-    .await;
-    let began = Instant::now();
-    ground.enqueue(&["a"], 1).await;
-    wait_until(LIMIT, "it is out", async || ground.stream().await.len() == 1).await;
-    assert!(
-        began.elapsed() < Duration::from_millis(500),
-        "polling alone would have taken longer: {:?}",
-        began.elapsed()
-    );
+    let asleep = "SELECT count(*) FROM outbox_settings WHERE hints_until > clock_timestamp() + interval '0.8 s'";
+    let is_quick = |took: &Duration| *took < Duration::from_millis(500);
+    let mut times: Vec<Duration> = Vec::new();
+    // Polling takes 0.8 s and more each time. On a busy machine a hint can take as long, but hardly ten times.
+    while times.len() < 10 && !times.iter().any(is_quick) {
+        wait_until(LIMIT, "it sleeps", async || ground.number(asleep).await == 1).await;
+        let began = Instant::now();
+        ground.enqueue(&["a"], 1).await;
+        let out = times.len() + 1;
+        wait_until(LIMIT, "it is out", async || ground.stream().await.len() == out).await;
+        times.push(began.elapsed());
+    }
+    assert!(times.iter().any(is_quick), "polling alone would not have taken longer: {times:?}");
     assert!(worker.is_running());
 }
 

@@ -1,0 +1,85 @@
+//! Webhooks: whom the drain blames, an event or the receiver.
+
+use std::time::Duration;
+
+use harness::{Answer, WebhookReceiver};
+
+use crate::{
+    hook::{assert_arrived, drain, later, marks, no, to},
+    support::Ground,
+};
+
+/// The most attempts of a held event, and how many are given up.
+async fn counted(ground: &Ground) -> (i64, i64) {
+    let attempts = ground.number("SELECT coalesce(max(attempts), 0)::bigint FROM outbox_held").await;
+    (attempts, ground.number("SELECT count(*) FROM outbox_dead_letters").await)
+}
+
+#[tokio::test]
+async fn a_call_that_ends_without_an_answer_strands_nobody() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    to(ground.asked(&["partitions", "set", "1"]), &receiver).run().await.expect_code(0);
+    ground.fill(40, 40).await;
+    // The first call ends before any other is answered, and there are more accounts than are called at once.
+    receiver.answer(Answer::status(204).after(Duration::from_millis(50)));
+    receiver.answer_next([Answer::none()]);
+    for _ in 0..3 {
+        drain(&ground, &receiver).run().await;
+        later(&ground).await;
+    }
+    assert_arrived(&receiver, 1..=40);
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+}
+
+#[tokio::test]
+async fn an_event_over_which_the_receiver_fails_while_it_takes_others_becomes_a_dead_letter_alone() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    // A run must not come to its second try by itself.
+    receiver.answer_about("poor", [Answer::status(503).header("retry-after", "60")]);
+    ground.enqueue(&["poor", "poor"], 1).await;
+    let run = drain(&ground, &receiver).env("MAX_ATTEMPTS", "3");
+    for attempt in 1..=3 {
+        ground.enqueue(&["rich", "fair"], 10 * attempt).await;
+        later(&ground).await;
+        let finished = run.run().await.expect_code(0);
+        assert!(!finished.stderr.contains("the sink takes nothing"), "{finished}");
+        assert_eq!(counted(&ground).await, (attempt, i64::from(attempt == 3)), "{finished}");
+        assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 1, "it alone is held back: {finished}");
+    }
+    let reason: String =
+        sqlx::query_scalar("SELECT error FROM outbox_dead_letters").fetch_one(ground.db.pool()).await.unwrap();
+    assert_eq!(reason, "the endpoint answered 503");
+    assert_eq!(ground.backlog().await, 1, "the event behind it waits");
+    assert_arrived(&receiver, [1, 10, 11, 20, 21, 30, 31]);
+}
+
+#[tokio::test]
+async fn an_outage_burns_no_attempt_of_an_event_that_was_refused_before() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    receiver.answer_about("poor", [no().header("retry-after", "60")]);
+    ground.enqueue(&["poor", "rich"], 1).await;
+    let run = drain(&ground, &receiver).env("MAX_ATTEMPTS", "3");
+    run.run().await.expect_code(0);
+    assert_eq!(counted(&ground).await, (1, 0));
+
+    receiver.answer(Answer::status(500));
+    receiver.answer_about("poor", [Answer::status(500)]);
+    for round in 0..6 {
+        // It is all there is at first; then others wait beside it.
+        if round == 3 {
+            ground.enqueue(&["fresh", "young"], 10).await;
+        }
+        later(&ground).await;
+        let before = marks(&receiver).len();
+        let finished = run.clone().env("MAX_RUNTIME", "7s").run().await.expect_code(75);
+        assert!(marks(&receiver).len() > before, "it was tried: {finished}");
+        assert_eq!(counted(&ground).await, (1, 0), "round {round}: {finished}");
+    }
+
+    receiver.answer(Answer::status(204));
+    receiver.answer_about("poor", [Answer::status(204)]);
+    later(&ground).await;
+    run.run().await.expect_code(0);
+    assert_arrived(&receiver, [1, 2, 10, 11]);
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+}
