@@ -115,9 +115,10 @@ impl Ground {
             "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='{database}'
              kubectl -n rollcall create secret generic character-verifier-secrets \
                --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
-               --from-literal=PUSHGATEWAY_URL=http://pushgateway:9091 --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY}
+               --from-literal=ENCRYPTION_KEY={ENCRYPTION_KEY}
              kubectl -n rollcall create secret generic outbox-drain-secrets \
-               --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}' \
+               --from-literal=DATABASE_URL='{database}' --from-literal=REDIS_URL='{redis}'
+             kubectl -n rollcall create secret generic pushgateway-secrets \
                --from-literal=PUSHGATEWAY_URL=http://pushgateway:9091"
         ));
     }

@@ -16,6 +16,8 @@ async fn a_missing_secret_fails_the_job_at_once_with_78_and_names_the_variables(
         assert!(log.contains(name), "{name} is named:\n{log}");
     }
     assert_eq!(ground.due().await, 1);
+    // RollcallJobFailedPermanently reads it: where to push to is no part of that Secret.
+    assert_eq!(ground.pushed("rollcall_job_last_exit_code", &[]), Some(78.0));
 }
 
 #[tokio::test]

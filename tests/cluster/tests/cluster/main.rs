@@ -4,6 +4,7 @@
 
 mod documents;
 mod failures;
+mod images;
 mod install;
 mod manual;
 mod outbox;

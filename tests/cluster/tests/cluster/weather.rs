@@ -48,10 +48,10 @@ async fn an_absent_image_changes_nothing_and_the_job_ends_at_its_deadline() {
     ground.people(1, CORPORATION).await;
     ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
     let before = ground.stage.community.exact_fingerprint().await;
-    // The deadline is an hour otherwise.
+    // The deadline is an hour otherwise. Enough for a pod that waits while another test's node is drained.
     ground.bash(&format!(
         "kubectl -n rollcall patch cronjob {VERIFIER} --type=json -p '[
-           {{\"op\": \"replace\", \"path\": \"/spec/jobTemplate/spec/activeDeadlineSeconds\", \"value\": 20}},
+           {{\"op\": \"replace\", \"path\": \"/spec/jobTemplate/spec/activeDeadlineSeconds\", \"value\": 60}},
            {{\"op\": \"replace\", \"path\": \"/spec/jobTemplate/spec/template/spec/containers/0/image\",
              \"value\": \"localhost/rollcall/{VERIFIER}:absent\"}}]'"
     ));
@@ -100,8 +100,8 @@ async fn a_run_ends_itself_at_max_runtime_with_its_log_kept_and_the_next_goes_on
     let ground = Ground::new("max-runtime").await;
     ground.people(40, CORPORATION).await;
     ground.stage.sim.faults().add(esi_simulator::Fault::on(Route::Affiliation, esi_simulator::Kind::Slow { ms: 500 }));
-    // Five of the eight seconds are kept for finishing.
-    ground.start_with("manual-1", "BATCH_SIZE=1 ESI_CONCURRENCY=1 MAX_RUNTIME=8s");
+    // Five of the seconds are kept for finishing.
+    ground.start_with("manual-1", "BATCH_SIZE=1 ESI_CONCURRENCY=1 MAX_RUNTIME=15s");
     ground.complete("manual-1");
     let told = ground.finished("manual-1");
     let (scanned, remaining) = (told["scanned"].as_i64().unwrap(), told["remaining"].as_i64().unwrap());

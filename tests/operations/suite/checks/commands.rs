@@ -79,10 +79,13 @@ fn every_kubectl_command_of_a_document_names_what_there_is() {
                 command.objects.iter().filter(|(kind, _)| kind == "job").map(|(_, name)| name.clone())
             })
             .collect();
+        // What a pipe begins with, for the commands behind it.
+        let mut origin = None;
         for (command, words) in &commands {
             seen += 1;
             let place = format!("{path}: `{}`", words.join(" "));
-            there.holds(command, &made, &place, &mut findings);
+            origin = if command.is_local { origin } else { command.from.as_deref() };
+            there.holds(command, origin, &made, &place, &mut findings);
         }
     }
     findings.hold(seen > 100, "runbooks", format_args!("only {seen} commands were found"));
@@ -90,7 +93,15 @@ fn every_kubectl_command_of_a_document_names_what_there_is() {
 }
 
 impl There {
-    fn holds(&self, command: &Kubectl, made: &BTreeSet<String>, place: &str, findings: &mut Findings) {
+    /// `origin`: where the pipe in which the command stands takes its object from.
+    fn holds(
+        &self,
+        command: &Kubectl,
+        origin: Option<&str>,
+        made: &BTreeSet<String>,
+        place: &str,
+        findings: &mut Findings,
+    ) {
         if let Some(namespace) = &command.namespace {
             findings.hold(*namespace == self.namespace, place, format_args!("no namespace {namespace}"));
         }
@@ -147,7 +158,7 @@ impl There {
             self.has_key(secret, key.trim_end_matches('}'), place, findings);
         }
         if let Some(patch) = &command.patch {
-            self.patch_holds(command, patch, place, findings);
+            self.patch_holds(command, origin, patch, place, findings);
         }
     }
 
@@ -168,7 +179,7 @@ impl There {
         }
     }
 
-    fn patch_holds(&self, command: &Kubectl, patch: &str, place: &str, findings: &mut Findings) {
+    fn patch_holds(&self, command: &Kubectl, origin: Option<&str>, patch: &str, place: &str, findings: &mut Findings) {
         let Ok(patch) = serde_json::from_str::<Value>(patch) else {
             findings.add(place, "the patch is not JSON");
             return;
@@ -178,9 +189,14 @@ impl There {
         {
             let arguments: Vec<String> =
                 list(&operation["value"]).iter().map(|one| one.as_str().unwrap_or_default().to_owned()).collect();
-            let taken = programs::programs().iter().map(|program| program.takes(&arguments)).collect::<Vec<_>>();
-            if taken.iter().all(Result::is_err) {
-                findings.add(place, format_args!("no binary takes {arguments:?}"));
+            // A CronJob is called as its binary.
+            let program = origin.and_then(|from| from.split_once('/')).and_then(|(_, name)| programs::program(name));
+            match program.map(|program| program.takes(&arguments)) {
+                Some(Ok(())) => {}
+                Some(Err(said)) => findings.add(place, said),
+                None => {
+                    findings.add(place, format_args!("{arguments:?} are in no pipe from a CronJob: whose are they?"));
+                }
             }
         }
         for (kind, name) in &command.objects {

@@ -65,7 +65,9 @@ pub(crate) fn read(words: &[String]) -> Option<Kubectl> {
         }
     }
     found.verb = positional.first().cloned().unwrap_or_default();
-    let mut named = &positional[positional.len().min(1)..];
+    // `rollout restart KIND/NAME`
+    let verbs = if found.verb == "rollout" { 2 } else { 1 };
+    let mut named = &positional[positional.len().min(verbs)..];
     match (found.verb.as_str(), named.first().map(String::as_str)) {
         // `create secret generic NAME`
         ("create", Some("secret")) => found.objects.push(("secret".to_owned(), named.get(2)?.clone())),
@@ -129,5 +131,6 @@ fn objects_and_flags_of_a_command_are_found() {
     assert_eq!((found.container.as_deref(), found.assigned.len(), found.is_local), (Some("y"), 2, true));
     assert_eq!(read("kubectl wait job/x --for=y").unwrap().objects, [("job".to_owned(), "x".to_owned())]);
     assert_eq!(read("kubectl describe configmap x").unwrap().objects, [("configmap".to_owned(), "x".to_owned())]);
+    assert_eq!(read("kubectl rollout restart deploy/x").unwrap().objects, [("deploy".to_owned(), "x".to_owned())]);
     assert_eq!(read("grep kubectl x"), None);
 }

@@ -55,14 +55,14 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// kubectl, which has kustomize inside; else kustomize; else the one that `make lint` installs.
+/// kubectl, which has kustomize inside; else kustomize; else the one that tools/kustomize installs.
 fn build(folder: &Path) -> Vec<Value> {
     let own = files::root().join("target/tools/bin/kustomize");
     let ways: [(&Path, &str); 3] =
         [(Path::new("kubectl"), "kustomize"), (Path::new("kustomize"), "build"), (&own, "build")];
     let output = ways.iter().find_map(|(program, verb)| Command::new(program).arg(verb).arg(folder).output().ok());
     let output = output.unwrap_or_else(|| {
-        panic!("neither kubectl nor kustomize is installed: install kubectl 1.29 or newer, or run `make lint` once")
+        panic!("neither kubectl nor kustomize is installed: install kubectl 1.32 or newer, or run tools/kustomize")
     });
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{} cannot be built: {said}", folder.display());

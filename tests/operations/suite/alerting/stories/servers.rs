@@ -62,6 +62,8 @@ pub(super) async fn migration_failed(place: Place) {
     ] {
         sqlx::query(sql).execute(db.pool()).await.expect("PostgreSQL answers");
     }
+    // By its neighbour the rule knows that the Job is ours.
+    place.stack.schedule(&place.namespace, false);
     let migrate = async || {
         let run = Binary::new("migrate").env("DATABASE_URL", db.url()).env("LOG_FORMAT", "json").run().await;
         place.stack.migrated(&place.namespace, run.code != Some(0));
