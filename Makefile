@@ -1,9 +1,12 @@
 # Two commands are the whole set-up: make demo, make test.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-cluster images lint bench panels queries packages binaries
+.PHONY: help demo test test-long test-cluster images lint bench panels queries packages kustomize binaries
 
-PACKAGES := postgresql pgbouncer redis-server nats-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux
+PACKAGES := postgresql pgbouncer redis-server nats-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux openssl
+# What else some of them need: checkov's own Python, and what documents tell operators to type.
+lint: PACKAGES += python3-venv
+test-cluster: PACKAGES += curl
 export SQLX_OFFLINE := true
 # How test-cluster builds images: options of tools/images, such as --engine none.
 IMAGES ?=
@@ -14,10 +17,10 @@ help: ## Show this list
 demo: packages binaries ## The main job at work on private real servers (KEEP=1 leaves them up)
 	@cargo run --quiet -p demo
 
-test: packages binaries ## All tests, against private real servers
+test: packages kustomize binaries ## All tests, against private real servers
 	cargo test --workspace --no-fail-fast -- --test-threads=8
 
-test-long: packages binaries ## The same, with the kill and race tests at full length
+test-long: packages kustomize binaries ## The same, with the kill and race tests at full length
 	ROLLCALL_LONG=1 cargo test --workspace --no-fail-fast -- --test-threads=8
 
 test-cluster: packages binaries ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
@@ -47,6 +50,9 @@ queries: packages ## Renew .sqlx, the data by which queries are checked without 
 
 packages:
 	@tools/packages $(PACKAGES)
+
+kustomize:
+	@tools/kustomize >/dev/null
 
 binaries:
 	cargo build --workspace --bins --locked
