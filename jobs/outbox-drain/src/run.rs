@@ -90,7 +90,13 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                 }
             }
             Pass::Cut(End::Stopped) => return Ok(Ended::Stopped),
-            Pass::Cut(_) => return Ok(Ended::Limit),
+            Pass::Cut(_) => {
+                return match outage.error {
+                    // The time was over in the middle of a try.
+                    Some(error) if !drain.took.get() => Err(refused(&error)),
+                    _ => Ok(Ended::Limit),
+                };
+            }
             Pass::Trouble(trouble @ (Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
                 info!("partitions are not held any more; taking what is free");
                 if !drain.ctx.stop.sleep(LOOK).await {
@@ -122,7 +128,9 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
 /// An outage of the sink, from its first sign on: the circuit is open, and each pass is a try.
 #[derive(Debug, Default)]
 pub(crate) struct Outage {
-    pub(crate) since: Option<Instant>,
+    since: Option<Instant>,
+    /// Its last sign.
+    error: Option<SinkError>,
     tries: u32,
 }
 
@@ -134,6 +142,7 @@ impl Outage {
             drain.ctx.note_counters(|delta| delta.add(&metric::OUTAGES, &[], 1));
         }
         self.since.get_or_insert_with(Instant::now);
+        self.error = Some(error.clone());
         self.tries += 1;
         let base = Duration::from_millis(250 * 2_u64.pow(self.tries.min(6)));
         let pause = drain.ctx.random.jitter(base).max(retry_after.unwrap_or_default());

@@ -1,5 +1,7 @@
 //! A job's whole life: command line, configuration, logs, and then what was asked for.
 
+use std::time::Duration;
+
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
 use identity::codes::ExitCode;
 use runtime::{
@@ -16,6 +18,9 @@ use crate::{
     setup::Settings,
     status,
 };
+
+/// Pause before a worker begins anew after a failure that may pass.
+const AGAIN: Duration = Duration::from_secs(5);
 
 /// The whole process of job `J`, from the command line to the exit code.
 pub fn main<J: Job>() -> std::process::ExitCode {
@@ -64,8 +69,17 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
         }
         return exit(own::<J>(&setup, &settings, &prepared, command, stop).await);
     }
-    let outcome = Box::pin(run::run::<J>(&asked.options, &setup, &settings, &prepared, stop)).await;
-    outcome.tell(setup.common.output)
+    loop {
+        let outcome = Box::pin(run::run::<J>(&asked.options, &setup, &settings, &prepared, stop)).await;
+        let code = outcome.tell(setup.common.output);
+        // A worker outlives what its servers do: a new process would come after ever longer pauses.
+        if !settings.is_worker || code != ExitCode::Temporary {
+            return code;
+        }
+        if !stop.sleep(AGAIN).await {
+            return ExitCode::Stopped;
+        }
+    }
 }
 
 /// What the command line asks for.

@@ -96,6 +96,7 @@ async fn poisoned(outbox: &Outbox, events: usize, free: f64, table: &mut Table) 
 /// Table and indexes after each of many backlogs, before the next is filled in.
 async fn bloat(outbox: &Outbox, events: usize, refills: usize, table: &mut Table) {
     outbox.empty().await;
+    outbox.clean_often().await;
     let mut sizes = Vec::new();
     for round in 1..=refills {
         outbox.fill(events, AGGREGATES).await;

@@ -82,3 +82,27 @@ async fn a_worker_that_may_not_poll_refuses_to_start() {
     assert_eq!(finished.code, Some(78), "{finished}");
     assert!(finished.stderr.contains("ENABLE_OUTBOX_POLLER"), "{finished}");
 }
+
+#[tokio::test]
+async fn a_worker_whose_database_is_away_begins_anew_until_it_is_back() {
+    let ground = Ground::new().await;
+    let proxy = harness::FaultProxy::start(ground.db.url());
+    proxy.set(harness::Fault::Refuse);
+    let mut worker = ground.asked(&["worker"]).env("DATABASE_URL", proxy.url()).start();
+    let failed = worker.wait_for_log(LIMIT, |line| line["message"] == "finished").await;
+    assert_eq!(failed["outcome"], "failed", "{failed}");
+    ground.fill(50, 5).await;
+    proxy.set(harness::Fault::Pass);
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    ground.assert_whole(1..=50).await;
+
+    proxy.set(harness::Fault::Refuse);
+    proxy.cut();
+    worker.wait_for_log(LIMIT, |line| line["message"] == "trying again").await;
+    ground.fill(50, 5).await;
+    proxy.set(harness::Fault::Pass);
+    wait_until(LIMIT, "all are out again", async || ground.backlog().await == 0).await;
+    worker.signal(Signal::SIGTERM);
+    let finished = worker.wait(LIMIT).await;
+    assert_eq!(finished.code, Some(143), "{finished}");
+}
