@@ -98,10 +98,7 @@ pub(crate) enum Pass {
         is_open: bool,
     },
     /// It was long enough, or the partitions are to be shared anew; what was read and published is deleted.
-    Yielded {
-        /// The sink has taken something.
-        took: bool,
-    },
+    Yielded,
     /// `MAX_EVENTS`, the budget, or a stop.
     Cut(End),
     /// It could not go on; everything is in doubt.
@@ -141,6 +138,17 @@ impl<'a, S: Sink> Drain<'a, S> {
     /// # Errors
     /// PostgreSQL fails, or a bug.
     pub(crate) async fn pass(&self) -> Result<Pass, JobError> {
+        let pass = self.try_pass().await;
+        if matches!(pass, Err(_) | Ok(Pass::Trouble(Trouble::Lost))) {
+            // It may be another server, with an earlier state, that answers next: what it says counts.
+            self.in_doubt(Trouble::Lost);
+            self.horizon.take();
+            self.soft.set(0);
+        }
+        pass
+    }
+
+    async fn try_pass(&self) -> Result<Pass, JobError> {
         self.trouble.take();
         self.yields.set(false);
         self.took.set(false);
@@ -164,24 +172,24 @@ impl<'a, S: Sink> Drain<'a, S> {
             never = self.watch() => match never {},
         };
         self.suspicion.borrow_mut().pass_ended(self.took.get());
-        let end = match end {
-            Ok(end) => end,
-            Err(error) => {
-                self.in_doubt(Trouble::Lost);
-                return Err(error);
-            }
-        };
+        let end = end?;
         if let Some(trouble) = self.trouble.take() {
             return Ok(Pass::Trouble(self.in_doubt(trouble)));
         }
-        if end != End::Exhausted || self.limit_reached() {
+        let is_limited = self.limit_reached();
+        if end != End::Exhausted || is_limited && self.settled.get() >= self.settings.options.max_events {
             self.lanes.borrow_mut().doubt();
             self.begin_again();
             return Ok(Pass::Cut(end));
         }
+        if is_limited {
+            // Some of what was read was not tried: there is room for others.
+            self.begin_again();
+            return Ok(Pass::Yielded);
+        }
         if self.yields.get() || !self.left.borrow().is_empty() {
-            self.yielded(start);
-            return Ok(Pass::Yielded { took: self.took.get() });
+            self.yielded(start).await?;
+            return Ok(Pass::Yielded);
         }
         self.whole(start).await?;
         Ok(Pass::Whole { read: self.read.get() - before, is_open: start.is_open })
@@ -201,13 +209,19 @@ impl<'a, S: Sink> Drain<'a, S> {
             own.floor = own.floor.max(start.hard);
             own.is_fresh = false;
         }
-        let due = self.held.borrow_mut().take_due();
-        if !due.is_empty() {
-            let what = "let go of aggregates";
-            self.ctx.db.transaction(what, async |tx| held::free(tx, &due).await).await?;
-        }
+        self.let_go(|_| true).await?;
         self.take_note_back().await;
         Ok(())
+    }
+
+    /// Lets go of what was due in buckets that were read to the end.
+    async fn let_go(&self, is_read: impl Fn(i16) -> bool) -> Result<(), JobError> {
+        let due = self.held.borrow_mut().take_due(is_read);
+        if due.is_empty() {
+            return Ok(());
+        }
+        let what = "let go of aggregates";
+        Ok(self.ctx.db.transaction(what, async |tx| held::free(tx, &due).await).await?)
     }
 
     async fn end_long_pass(&self) -> Infallible {
@@ -225,17 +239,27 @@ impl<'a, S: Sink> Drain<'a, S> {
 
     /// The floor moves up to where every bucket of a partition was read and dealt with, at most to where nothing can appear
     /// any more.
-    fn yielded(&self, start: Start) {
+    async fn yielded(&self, start: Start) -> Result<(), JobError> {
         self.begin_again();
-        let mut lanes = self.lanes.borrow_mut();
-        let (places, left) = (self.places.borrow(), self.left.borrow());
-        let unread = places.iter().map(|place| (place.bucket, place.after));
-        let unread = unread.chain(left.iter().map(|(&bucket, &seq)| (bucket, seq - 1)));
-        let unread: Vec<(i16, i64)> = unread.map(|(bucket, after)| (lanes.partition(bucket), after)).collect();
-        for (partition, own) in lanes.iter_mut() {
-            let read = unread.iter().filter(|(of, _)| *of == partition).map(|(_, after)| *after).min();
-            own.floor = own.floor.max(read.unwrap_or(start.hard).min(start.hard));
+        let unread: HashMap<i16, i64> = {
+            let (places, left) = (self.places.borrow(), self.left.borrow());
+            let mut unread: HashMap<i16, i64> = left.iter().map(|(&bucket, &seq)| (bucket, seq - 1)).collect();
+            for place in places.iter() {
+                let after = unread.entry(place.bucket).or_insert(place.after);
+                *after = place.after.min(*after);
+            }
+            unread
+        };
+        {
+            let mut lanes = self.lanes.borrow_mut();
+            let count = lanes.count();
+            for (partition, own) in lanes.iter_mut() {
+                let of = unread.iter().filter(|(bucket, _)| **bucket % count == partition);
+                let read = of.map(|(_, after)| *after).min();
+                own.floor = own.floor.max(read.unwrap_or(start.hard).min(start.hard));
+            }
         }
+        self.let_go(|bucket| !unread.contains_key(&bucket)).await
     }
 
     fn in_doubt(&self, trouble: Trouble) -> Trouble {
@@ -261,8 +285,12 @@ impl<'a, S: Sink> Drain<'a, S> {
         }
         let buckets: Vec<i16> = self.lanes.borrow().buckets().iter().map(|&(bucket, _)| bucket).collect();
         let what = "read which aggregates are held back";
-        let held = self.ctx.db.transaction(what, async |tx| held::load(tx, &buckets).await).await?;
-        self.held.borrow_mut().replace(&held);
+        let mut held = self.held.take();
+        held.clear();
+        self.held_at.set(None);
+        let loading = async |tx: &mut sqlx::PgConnection| held::load(tx, &buckets, |one| held.add(one)).await;
+        self.ctx.db.transaction(what, loading).await?;
+        self.held.replace(held);
         self.held_at.set(Some(now));
         Ok(())
     }

@@ -27,7 +27,8 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
             let partitions = store::outbox::partitions::foreign(tx, share, &[]).await?;
             let split = store::outbox::partitions::split(tx, "", share).await?;
             let buckets: Vec<i16> = (0..BUCKETS).collect();
-            let held = held::load(tx, &buckets).await?;
+            let mut held = Vec::new();
+            held::load(tx, &buckets, |one| held.push(one)).await?;
             let place = |bucket: i16| {
                 let of = partitions.iter().find(|p| p.partition == bucket % split.partitions)?;
                 let due = held.iter().filter(|held| held.bucket == bucket && held.is_due).map(|held| held.seq - 1);
@@ -37,7 +38,9 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
         })
         .await?;
     let mut held_back = HeldBack::default();
-    held_back.replace(&held);
+    for one in held {
+        held_back.add(one);
+    }
     let most = match settings.options.max_events {
         0 => u64::MAX,
         most => most,

@@ -90,7 +90,7 @@ pub struct Options {
     /// held
     #[arg(long, env, default_value = "hold", value_enum)]
     pub dead_letter_policy: DeadLetterPolicy,
-    /// File that a worker writes each time it has done all there was to do; health reads it
+    /// File that a worker writes whenever it gets on, or there is nothing to do; health reads it
     #[arg(long, env, value_name = "PATH")]
     pub worker_heartbeat_file: Option<PathBuf>,
     /// Whether this process may poll the outbox; a worker with false refuses to start

@@ -125,7 +125,7 @@ impl<S: Sink> Drain<'_, S> {
                 for (partition, _, answer) in &adopted {
                     let of = buckets.iter().filter(|(_, other)| other == partition).map(|&(bucket, _)| bucket);
                     let of: Vec<i16> = of.collect();
-                    for published in answer.published.chunks(5000) {
+                    for published in answer.published.chunks(1000) {
                         let seqs: Vec<i64> = published.iter().map(|event| event.seq).collect();
                         let tails: Vec<String> = published.iter().map(|event| event.tail.clone()).collect();
                         pages::delete_adopted(tx, &of, &seqs, &tails).await?;

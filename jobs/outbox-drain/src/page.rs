@@ -95,8 +95,11 @@ impl<S: Sink> Batch for Drain<'_, S> {
         if !self.lanes.borrow().hold(Instant::now()) {
             self.trouble.borrow_mut().get_or_insert(Trouble::Lost);
         }
-        let is_over = self.ctx.stop.is_stopped() || !self.ctx.budget.working();
-        if is_over || self.trouble.borrow().is_some() {
+        if !self.ctx.budget.working() || self.trouble.borrow().is_some() {
+            // The loop may see the end of the time a little later, and take the pass for a whole one.
+            for claimed in &claimed {
+                claimed.events.iter().zip(&claimed.keys).for_each(|(event, key)| self.put_off(key.bucket, event.seq));
+            }
             return Ok(claimed.into_iter().map(left).collect());
         }
         self.pace.borrow_mut().published.begin();
@@ -122,8 +125,8 @@ impl<S: Sink> Batch for Drain<'_, S> {
             self.sink.confirmed(worked.claimed.lane, worked.claimed.number);
         }
         self.say_if_slow().await;
-        let stops = self.trouble.borrow().is_some();
-        Ok(if stops { Flow::Stop } else { Flow::Continue })
+        // In trouble nothing more is claimed or published; what another page has published is written all the same.
+        Ok(Flow::Continue)
     }
 }
 
@@ -197,7 +200,8 @@ impl<S: Sink> Drain<'_, S> {
                 })
             })
             .collect();
-        let knows_life = self.suspicion.borrow().knows_life();
+        let rejected = verdicts.iter().map(|&(batch, event, _)| claimed[batch].keys[event].aggregate);
+        let knows_life = self.suspicion.borrow().knows_life(rejected);
         let in_trouble = |published: &[Published]| published.iter().any(|answer| answer.trouble.is_some());
         let was_in_trouble = in_trouble(published);
         // Some had an answer and some had none, or one that failed before fails alone: events that the sink cannot bear, or
@@ -212,7 +216,7 @@ impl<S: Sink> Drain<'_, S> {
             let findings = self.sink.check().await;
             published[batch].trouble = findings.into_iter().find_map(|finding| match finding {
                 Finding::Bad(error @ SinkError::Unavailable { .. }) => Some(error),
-                Finding::Warning(text) => Some(SinkError::unavailable(text)),
+                Finding::Warning(text) if !is_alive => Some(SinkError::unavailable(text)),
                 _ => None,
             });
         }

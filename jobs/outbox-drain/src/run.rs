@@ -64,7 +64,14 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
     let mut outage = Outage::default();
     let mut seen: Option<Vec<Foreign>> = None;
     loop {
-        match drain.pass().await? {
+        let pass = drain.pass().await;
+        if drain.ctx.stop.is_stopped() {
+            return Ok(Ended::Stopped);
+        }
+        if drain.took.get() {
+            outage = Outage::default();
+        }
+        match pass? {
             Pass::Whole { read, is_open } => {
                 outage = Outage::default();
                 if read > 0 {
@@ -84,19 +91,9 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                     return Ok(Ended::Limit);
                 }
             }
-            Pass::Yielded { took } => {
-                if took {
-                    outage = Outage::default();
-                }
-            }
+            Pass::Yielded => {}
             Pass::Cut(End::Stopped) => return Ok(Ended::Stopped),
-            Pass::Cut(_) => {
-                return match outage.error {
-                    // The time was over in the middle of a try.
-                    Some(error) if !drain.took.get() => Err(refused(&error)),
-                    _ => Ok(Ended::Limit),
-                };
-            }
+            Pass::Cut(_) => return out_of_time(drain, outage),
             Pass::Trouble(trouble @ (Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
                 info!("partitions are not held any more; taking what is free");
                 if !drain.ctx.stop.sleep(LOOK).await {
@@ -105,7 +102,7 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                 if !drain.ctx.budget.working() {
                     return match trouble {
                         Trouble::Sink(error) => Err(refused(&error)),
-                        Trouble::Lost => Ok(Ended::Limit),
+                        Trouble::Lost => out_of_time(drain, outage),
                     };
                 }
             }
@@ -122,6 +119,14 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                 }
             }
         }
+    }
+}
+
+/// The time is over, maybe in the middle of a try.
+fn out_of_time<S: Sink>(drain: &Drain<'_, S>, outage: Outage) -> Result<Ended, JobError> {
+    match outage.error {
+        Some(error) if !drain.took.get() => Err(refused(&error)),
+        _ => Ok(Ended::Limit),
     }
 }
 

@@ -22,8 +22,8 @@ enum Stage {
     Calm,
     /// These aggregates are left out.
     LeaveOut(HashSet<u64>),
-    /// The sink has just taken others.
-    Try,
+    /// The sink has just taken others than these.
+    Try(HashSet<u64>),
 }
 
 impl Suspicion {
@@ -32,9 +32,10 @@ impl Suspicion {
         matches!(&self.stage, Stage::LeaveOut(suspects) if suspects.contains(&key))
     }
 
-    /// Whether the sink has just shown that it works.
-    pub(crate) fn knows_life(&self) -> bool {
-        matches!(self.stage, Stage::Try)
+    /// Whether the sink has just shown that it works, as far as these aggregates are concerned: a failure over anybody but the
+    /// suspects may be an outage that begins.
+    pub(crate) fn knows_life(&self, mut failed: impl Iterator<Item = u64>) -> bool {
+        matches!(&self.stage, Stage::Try(suspects) if failed.all(|key| suspects.contains(&key)))
     }
 
     /// The sink failed over this aggregate and took nothing.
@@ -45,9 +46,9 @@ impl Suspicion {
     /// A pass is over; `took`: the sink has taken something in it.
     pub(crate) fn pass_ended(&mut self, took: bool) {
         let culprits = std::mem::take(&mut self.culprits);
-        self.stage = match &self.stage {
+        self.stage = match std::mem::take(&mut self.stage) {
             _ if !culprits.is_empty() => Stage::LeaveOut(culprits),
-            Stage::LeaveOut(_) if took => Stage::Try,
+            Stage::LeaveOut(suspects) if took => Stage::Try(suspects),
             _ => Stage::Calm,
         };
     }
@@ -63,11 +64,12 @@ mod tests {
         suspicion.suspect(7);
         assert!(!suspicion.leaves_out(7), "not in the pass in which it failed");
         suspicion.pass_ended(false);
-        assert!(suspicion.leaves_out(7) && !suspicion.leaves_out(8) && !suspicion.knows_life());
+        assert!(suspicion.leaves_out(7) && !suspicion.leaves_out(8) && !suspicion.knows_life([7].into_iter()));
         suspicion.pass_ended(true);
-        assert!(!suspicion.leaves_out(7) && suspicion.knows_life());
+        assert!(!suspicion.leaves_out(7) && suspicion.knows_life([7].into_iter()));
+        assert!(!suspicion.knows_life([7, 8].into_iter()), "another one fails, too");
         suspicion.pass_ended(true);
-        assert!(!suspicion.knows_life());
+        assert!(!suspicion.knows_life([7].into_iter()));
     }
 
     #[test]
@@ -76,6 +78,6 @@ mod tests {
         suspicion.suspect(7);
         suspicion.pass_ended(false);
         suspicion.pass_ended(false);
-        assert!(!suspicion.leaves_out(7) && !suspicion.knows_life());
+        assert!(!suspicion.leaves_out(7) && !suspicion.knows_life([7].into_iter()));
     }
 }

@@ -41,19 +41,19 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
         if drain.ctx.stop.is_stopped() {
             return Ok(Report::new(Ending::Stopped));
         }
+        if drain.took.get() {
+            outage = Outage::default();
+            beat(drain);
+        }
         match pass {
             Ok(Pass::Whole { read, .. }) => {
                 outage = Outage::default();
-                beat(drain);
-                sleep = if read > 0 { SHORTEST } else { (sleep * 2).min(LONGEST) };
-            }
-            Ok(Pass::Yielded { took }) => {
-                if took {
-                    outage = Outage::default();
+                if read == 0 {
                     beat(drain);
                 }
-                sleep = Duration::ZERO;
+                sleep = if read > 0 { SHORTEST } else { (sleep * 2).min(LONGEST) };
             }
+            Ok(Pass::Yielded) => sleep = Duration::ZERO,
             Ok(Pass::Cut(End::Stopped)) => return Ok(Report::new(Ending::Stopped)),
             // MAX_EVENTS are out.
             Ok(Pass::Cut(_)) => return Ok(Report::new(Ending::Done)),
@@ -89,7 +89,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
     }
 }
 
-/// Everything there was to do is done: that is what a probe wants to know.
+/// It gets on, or there is nothing to do: that is what a probe wants to know.
 fn beat<S: Sink>(drain: &Drain<'_, S>) {
     drain.ctx.in_order();
     let Some(path) = &drain.settings.options.worker_heartbeat_file else { return };

@@ -33,7 +33,8 @@ pub trait Batch {
     type Claimed;
     /// What is to be written.
     type Worked;
-    /// Work has effects outside: when the loop must end, what is in hand is finished and written instead of dropped.
+    /// Work has effects outside: when the time for work is over or a stop comes, what is in hand is finished and written, as
+    /// far as it takes no longer than a few seconds, instead of dropped.
     const ACTS: bool = false;
 
     /// Reads the next items, at most `size`; `None` when there are no more. Must not depend on checkpoints, which are
@@ -132,10 +133,15 @@ pub async fn run<B: Batch>(ctx: &Context, sizer: Sizer, batch: &B) -> Result<End
             () = tokio::time::sleep_until(ctx.budget.work_ends_at()) => End::OutOfTime,
         }
     };
-    run_until(quit, &sizer, batch).await
+    run_until(quit, ctx.budget.answers_end_at(), &sizer, batch).await
 }
 
-async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, batch: &B) -> Result<End, JobError> {
+async fn run_until<B: Batch>(
+    quit: impl Future<Output = End>,
+    latest: Instant,
+    sizer: &Sizer,
+    batch: &B,
+) -> Result<End, JobError> {
     let mut quit = pin!(quit);
     let mut claim = pin!(Fuse::terminated());
     let mut checkpoint = pin!(Fuse::terminated());
@@ -161,17 +167,21 @@ async fn run_until<B: Batch>(quit: impl Future<Output = End>, sizer: &Sizer, bat
                     if !checkpoint.is_terminated() && checkpoint.as_mut().await? == Flow::Stop {
                         return Ok(());
                     }
-                    while B::ACTS && let Some(worked) = works.next().await {
-                        ready.push_back(worked);
-                    }
-                    while B::ACTS && !ready.is_empty() {
-                        if write(batch, sizer, beginning(&mut ready, usize::MAX)?).await? == Flow::Stop {
-                            break;
+                    // What is ready does not wait for what may never be.
+                    let mut is_more = B::ACTS;
+                    while is_more {
+                        while !ready.is_empty() {
+                            if write(batch, sizer, beginning(&mut ready, usize::MAX)?).await? == Flow::Stop {
+                                return Ok(());
+                            }
                         }
+                        let next = works.next().await;
+                        is_more = next.is_some();
+                        ready.extend(next);
                     }
                     Ok::<_, JobError>(())
                 });
-                if let Ok(finished) = tokio::time::timeout(PATIENCE, finish).await {
+                if let Ok(finished) = tokio::time::timeout_at((Instant::now() + PATIENCE).min(latest), finish).await {
                     finished?;
                 } else {
                     tracing::warn!("what was in hand took too long to finish and is rolled back");

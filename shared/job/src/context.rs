@@ -180,12 +180,12 @@ impl Context {
         self.db.transaction("write a note", async |tx| store::ledger::note(tx, *row, note).await).await
     }
 
-    /// Says that a worker has done all there was to do: to those who watch, that is as good as a run that ended well.
+    /// Says that a worker gets on, or has nothing to do: to those who watch, that is as good as a run that ended well.
     pub fn in_order(&self) {
         self.numbers().in_order_at = Some(self.clock.now());
     }
 
-    /// When a worker had done all there was to do.
+    /// When a worker said so.
     pub(crate) fn in_order_at(&self) -> Option<OffsetDateTime> {
         self.numbers().in_order_at
     }

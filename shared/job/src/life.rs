@@ -76,6 +76,7 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
         if !settings.is_worker || code != ExitCode::Temporary {
             return code;
         }
+        settings.is_retry = true;
         if !stop.sleep(AGAIN).await {
             return ExitCode::Stopped;
         }

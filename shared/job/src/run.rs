@@ -71,7 +71,9 @@ pub(crate) async fn run<J: Job>(
         }
         Err(report) => {
             let outcome = Outcome { duration: began.elapsed(), ..outcome.reported(report) };
-            reporter.failed_early(&outcome, setup.clock.now()).await;
+            if !settings.is_retry {
+                reporter.failed_early(&outcome, setup.clock.now()).await;
+            }
             return outcome;
         }
     };

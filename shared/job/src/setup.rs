@@ -89,6 +89,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) is_worker: bool,
+    /// It began before and failed, and that was told.
+    pub(crate) is_retry: bool,
     pub(crate) run_id: String,
     pub(crate) trigger: Trigger,
     pub(crate) group: Group,
@@ -144,6 +146,7 @@ impl Setup {
         }
         Settings {
             is_worker: false,
+            is_retry: false,
             run_id,
             trigger: common.run_trigger.unwrap_or_else(|| Trigger::of_job(job_name.as_deref())),
             group,

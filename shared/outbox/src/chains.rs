@@ -32,8 +32,8 @@ pub(crate) enum End {
     Stop(SinkError),
 }
 
-/// Tries the events, at most `width` at once and for two seconds, and says what became of them; [`crate::judge`] has the
-/// last word. At least one is tried.
+/// Tries the events, at most `width` at once, and begins no try after two seconds; says what became of them, where
+/// [`crate::judge`] has the last word. At least one is tried.
 pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
     let ends: RefCell<Vec<Option<End>>> = RefCell::new(events.iter().map(|_| None).collect());
     let (anything_taken, silence, stopped) = (Cell::new(false), Cell::new(false), Cell::new(false));

@@ -84,6 +84,11 @@ async fn never() -> End {
     std::future::pending().await
 }
 
+/// What is in hand may take its time.
+fn far() -> Instant {
+    Instant::now() + Duration::from_hours(1)
+}
+
 /// Time is paused: a loop that hangs fails here at once.
 async fn within<T>(work: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_hours(1), work).await.expect("the loop hangs")
@@ -99,7 +104,7 @@ async fn checkpoints_come_in_the_order_of_claims_whatever_finishes_first() {
         },
         async |_| Ok(Flow::Continue),
     );
-    assert_eq!(within(run_until(never(), &sizer(4), &fake)).await, Ok(End::Exhausted));
+    assert_eq!(within(run_until(never(), far(), &sizer(4), &fake)).await, Ok(End::Exhausted));
     assert_eq!(fake.log_of("written"), (0..9).collect::<Vec<_>>());
 }
 
@@ -121,7 +126,7 @@ async fn claiming_and_working_go_on_while_a_checkpoint_is_written() {
             Ok(Flow::Continue)
         },
     );
-    assert_eq!(within(run_until(never(), &sizer(2), &fake)).await, Ok(End::Exhausted));
+    assert_eq!(within(run_until(never(), far(), &sizer(2), &fake)).await, Ok(End::Exhausted));
     assert_eq!(fake.log_of("written"), [0, 1, 2]);
 }
 
@@ -135,7 +140,7 @@ async fn batches_that_are_ready_together_share_a_checkpoint() {
             Ok(Flow::Continue)
         },
     );
-    assert_eq!(within(run_until(never(), &sizer(4), &fake)).await, Ok(End::Exhausted));
+    assert_eq!(within(run_until(never(), far(), &sizer(4), &fake)).await, Ok(End::Exhausted));
     assert_eq!(*fake.groups.borrow(), [1, 4, 4]);
     assert_eq!(fake.log_of("written"), (0..9).collect::<Vec<_>>());
 }
@@ -150,7 +155,7 @@ async fn no_more_batches_share_a_checkpoint_than_are_written_in_a_quarter_of_a_s
             Ok(Flow::Continue)
         },
     );
-    assert_eq!(within(run_until(never(), &sizer(4), &fake)).await, Ok(End::Exhausted));
+    assert_eq!(within(run_until(never(), far(), &sizer(4), &fake)).await, Ok(End::Exhausted));
     assert_eq!(*fake.groups.borrow(), [1, 2, 2, 2, 2]);
 }
 
@@ -169,7 +174,7 @@ async fn works_run_side_by_side_and_no_more_are_read_ahead_than_asked() {
         async |_| Ok(Flow::Continue),
     );
     let began = Instant::now();
-    within(run_until(never(), &sizer(4), &fake)).await.unwrap();
+    within(run_until(never(), far(), &sizer(4), &fake)).await.unwrap();
     assert_eq!(most.get(), 4);
     assert!(began.elapsed() < Duration::from_secs(7), "{:?}", began.elapsed());
 }
@@ -193,10 +198,55 @@ async fn a_stop_finishes_the_checkpoint_in_hand_and_drops_the_rest() {
         stopped.await.unwrap();
         End::Stopped
     };
-    assert_eq!(within(run_until(quit, &sizer(4), &fake)).await, Ok(End::Stopped));
+    assert_eq!(within(run_until(quit, far(), &sizer(4), &fake)).await, Ok(End::Stopped));
     let written = fake.log_of("written");
     assert!(written.contains(&2) && written.len() <= 6, "{written:?}");
     assert_eq!(fake.log_of("checkpoint"), written);
+}
+
+/// The same, with effects outside.
+struct Acting<W, C>(Fake<W, C>);
+
+impl<W, C> Batch for Acting<W, C>
+where
+    W: AsyncFn(usize) -> Result<(), JobError>,
+    C: AsyncFn(usize) -> Result<Flow, JobError>,
+{
+    type Claimed = usize;
+    type Worked = usize;
+    const ACTS: bool = true;
+
+    async fn claim(&self, size: usize) -> Result<Option<usize>, JobError> {
+        self.0.claim(size).await
+    }
+
+    async fn work(&self, batch: usize) -> Result<usize, JobError> {
+        self.0.work(batch).await
+    }
+
+    async fn checkpoint(&self, batches: Vec<usize>) -> Result<Flow, JobError> {
+        self.0.checkpoint(batches).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn work_with_effects_outside_is_finished_and_written_after_a_stop() {
+    let quit = || async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        End::Stopped
+    };
+    // Every third never ends.
+    let work = async |batch| {
+        tokio::time::sleep(if batch % 3 == 2 { Duration::MAX } else { Duration::from_secs(1) }).await;
+        Ok(())
+    };
+    let acting = Acting(Fake::new(100, work, async |_| Ok(Flow::Continue)));
+    assert_eq!(within(run_until(quit(), far(), &sizer(4), &acting)).await, Ok(End::Stopped));
+    assert_eq!(acting.0.log_of("written"), [0, 1], "what is ready does not wait for what never is");
+    let began = Instant::now();
+    let latest = began + Duration::from_secs(2);
+    assert_eq!(within(run_until(quit(), latest, &sizer(4), &acting)).await, Ok(End::Stopped));
+    assert_eq!(began.elapsed(), Duration::from_secs(2), "the run's own end is kept");
 }
 
 #[tokio::test(start_paused = true)]
@@ -207,7 +257,7 @@ async fn a_checkpoint_that_does_not_end_after_a_stop_is_dropped() {
         End::Stopped
     };
     let began = Instant::now();
-    assert_eq!(within(run_until(quit, &sizer(1), &fake)).await, Ok(End::Stopped));
+    assert_eq!(within(run_until(quit, far(), &sizer(1), &fake)).await, Ok(End::Stopped));
     assert_eq!(began.elapsed(), Duration::from_secs(1) + PATIENCE);
     assert!(fake.log_of("written").is_empty());
 }
@@ -215,7 +265,7 @@ async fn a_checkpoint_that_does_not_end_after_a_stop_is_dropped() {
 #[tokio::test(start_paused = true)]
 async fn nothing_is_claimed_when_there_is_no_time_at_all() {
     let fake = Fake::new(3, async |_| Ok(()), async |_| Ok(Flow::Continue));
-    assert_eq!(within(run_until(async { End::OutOfTime }, &sizer(4), &fake)).await, Ok(End::OutOfTime));
+    assert_eq!(within(run_until(async { End::OutOfTime }, far(), &sizer(4), &fake)).await, Ok(End::OutOfTime));
     assert!(fake.log.borrow().is_empty());
 }
 
@@ -229,7 +279,7 @@ async fn an_error_of_a_work_is_told_after_the_batches_before_it_are_written() {
             Ok(Flow::Continue)
         },
     );
-    assert_eq!(within(run_until(never(), &sizer(8), &fake)).await, Err(JobError::data("bad")));
+    assert_eq!(within(run_until(never(), far(), &sizer(8), &fake)).await, Err(JobError::data("bad")));
     assert_eq!(fake.log_of("written"), [0, 1, 2]);
 }
 
@@ -253,7 +303,7 @@ async fn an_error_of_a_claim_is_told_after_the_batches_before_it_are_written() {
         }
     }
     let broken = Broken(Cell::new(0), Cell::new(0));
-    assert_eq!(within(run_until(never(), &sizer(8), &broken)).await, Err(JobError::retry("away")));
+    assert_eq!(within(run_until(never(), far(), &sizer(8), &broken)).await, Err(JobError::retry("away")));
     assert_eq!((broken.0.get(), broken.1.get()), (3, 2));
 }
 
@@ -267,14 +317,14 @@ async fn an_error_of_a_checkpoint_ends_the_loop() {
             _ => Ok(Flow::Continue),
         },
     );
-    assert_eq!(within(run_until(never(), &sizer(2), &fake)).await, Err(JobError::retry("lease lost")));
+    assert_eq!(within(run_until(never(), far(), &sizer(2), &fake)).await, Err(JobError::retry("lease lost")));
     assert_eq!(fake.log_of("written"), [0]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_checkpoint_may_end_the_loop() {
     let fake = Fake::new(9, async |_| Ok(()), async |batch| Ok(if batch == 1 { Flow::Stop } else { Flow::Continue }));
-    assert_eq!(within(run_until(never(), &sizer(2), &fake)).await, Ok(End::Flow));
+    assert_eq!(within(run_until(never(), far(), &sizer(2), &fake)).await, Ok(End::Flow));
     assert_eq!(fake.log_of("written"), [0, 1]);
 }
 
@@ -282,7 +332,7 @@ async fn a_checkpoint_may_end_the_loop() {
 async fn claims_keep_their_distance() {
     let fake = Fake::new(4, async |_| Ok(()), async |_| Ok(Flow::Continue));
     let began = Instant::now();
-    within(run_until(never(), &Sizer::new(10, 4, Duration::from_secs(3)), &fake)).await.unwrap();
+    within(run_until(never(), far(), &Sizer::new(10, 4, Duration::from_secs(3)), &fake)).await.unwrap();
     let at: Vec<u64> = fake.claimed_at.borrow().iter().map(|at| (*at - began).as_secs()).collect();
     assert_eq!(at, [0, 3, 6, 9]);
 }
@@ -297,7 +347,7 @@ async fn slow_checkpoints_make_batches_smaller() {
             Ok(Flow::Continue)
         },
     );
-    within(run_until(never(), &sizer(1), &fake)).await.unwrap();
+    within(run_until(never(), far(), &sizer(1), &fake)).await.unwrap();
     let sizes = fake.sizes.borrow();
     assert_eq!(sizes[0], 100);
     assert!(sizes.contains(&25), "{sizes:?}");

@@ -72,7 +72,7 @@ impl NatsSink {
 
     fn end_of(&self, connection: &Connection, error: &jetstream::context::PublishError) -> End {
         match error.kind() {
-            // Why is asked once for all of them, by `publish`.
+            // Why is asked once for all of a batch, by `publish`.
             PublishErrorKind::StreamNotFound => End::Stop(nobody_there(&self.subject)),
             PublishErrorKind::MaxPayloadExceeded => {
                 let limit = connection.jetstream.client().max_payload();

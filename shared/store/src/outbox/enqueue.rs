@@ -69,8 +69,10 @@ impl NewEvent {
 /// # Errors
 /// Those of the statement.
 pub async fn enqueue(db: &mut PgConnection, events: &[NewEvent]) -> Result<()> {
-    if events.is_empty() {
-        return Ok(());
+    match events {
+        [] => return Ok(()),
+        [event] => return enqueue_one(db, event).await,
+        _ => {}
     }
     let event_ids: Vec<Uuid> = events.iter().map(|_| Uuid::now_v7()).collect();
     let kinds: Vec<&str> = events.iter().map(|e| e.aggregate_type).collect();
@@ -98,6 +100,29 @@ pub async fn enqueue(db: &mut PgConnection, events: &[NewEvent]) -> Result<()> {
         &brands,
         &types as &[&str],
         &payloads as &[&str],
+        CHANNEL,
+    )
+    .fetch_all(db)
+    .await?;
+    Ok(())
+}
+
+/// What most transactions have to tell, without what it takes to put several in order: half the cost.
+async fn enqueue_one(db: &mut PgConnection, event: &NewEvent) -> Result<()> {
+    query!(
+        r#"/* outbox::enqueue_one: the lock of the table, then that of the aggregate, then the number */
+        WITH inserted AS (
+            INSERT INTO outbox_events
+                (event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload)
+            SELECT $1, $2::text, $3::text, hashtext($2 || ':' || $3), $4, $5, $6::text::json
+            FROM pg_advisory_xact_lock(hashtextextended($2 || ':' || $3, 0)))
+        SELECT pg_notify($7, '') AS "told: ()" FROM outbox_settings WHERE hints_until > clock_timestamp()"#,
+        Uuid::now_v7(),
+        event.aggregate_type,
+        &event.aggregate_id,
+        event.brand_id.0,
+        event.event_type,
+        &event.payload,
         CHANNEL,
     )
     .fetch_all(db)

@@ -18,8 +18,8 @@ pub struct Held {
     pub seq: i64,
     /// It may be tried now, by the database's clock.
     pub is_due: bool,
-    /// Who wrote the row last: it is another once somebody has redriven, discarded or held again.
-    pub version: i64,
+    /// Who wrote the row last (`xmin`): it is another once somebody has redriven, discarded or held again.
+    pub version: u32,
 }
 
 /// By what a drain knows an aggregate. Only good within one process.
@@ -29,28 +29,29 @@ pub fn key(aggregate_type: &str, aggregate_id: &str) -> u64 {
     hasher.finish()
 }
 
-/// All held aggregates of these buckets.
+/// Hands over all held aggregates of these buckets, one by one: they may be many.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn load(tx: &mut PgConnection, buckets: &[i16]) -> Result<Vec<Held>> {
-    query!(
+pub async fn load(tx: &mut PgConnection, buckets: &[i16], mut each: impl FnMut(Held)) -> Result<()> {
+    let mut rows = query!(
         r#"/* outbox::held::load */
         SELECT aggregate_type, aggregate_id, bucket, seq,
             coalesce(next_attempt_at <= clock_timestamp(), false) AS "is_due!", xmin::text::bigint AS "version!"
         FROM outbox_held WHERE bucket = ANY($1::smallint[])"#,
         buckets,
     )
-    .fetch(tx)
-    .map_ok(|row| Held {
-        key: key(&row.aggregate_type, &row.aggregate_id),
-        bucket: row.bucket,
-        seq: row.seq,
-        is_due: row.is_due,
-        version: row.version,
-    })
-    .try_collect()
-    .await
+    .fetch(tx);
+    while let Some(row) = rows.try_next().await? {
+        each(Held {
+            key: key(&row.aggregate_type, &row.aggregate_id),
+            bucket: row.bucket,
+            seq: row.seq,
+            is_due: row.is_due,
+            version: u32::try_from(row.version).unwrap_or_default(),
+        });
+    }
+    Ok(())
 }
 
 /// An event that was rejected.
@@ -65,7 +66,7 @@ pub struct Rejected<'a> {
     /// The event.
     pub seq: i64,
     /// [`Held::version`] when the aggregate was read; 0 if it was not held back.
-    pub version: i64,
+    pub version: u32,
     /// Why, in a few words.
     pub reason: &'a str,
     /// Not before so many seconds.
@@ -97,7 +98,7 @@ pub async fn hold(tx: &mut PgConnection, rejected: &Rejected<'_>) -> Result<Opti
         rejected.seq,
         rejected.reason,
         rejected.retry_after,
-        rejected.version,
+        i64::from(rejected.version),
     )
     .fetch_optional(tx)
     .await
@@ -148,7 +149,7 @@ pub struct Free {
     /// As in [`Held`].
     pub seq: i64,
     /// As in [`Held`].
-    pub version: i64,
+    pub version: u32,
 }
 
 /// Lets aggregates go; one of which an event was redriven meanwhile stays.
@@ -158,7 +159,7 @@ pub struct Free {
 pub async fn free(tx: &mut PgConnection, aggregates: &[Free]) -> Result<()> {
     let buckets: Vec<i16> = aggregates.iter().map(|free| free.bucket).collect();
     let seqs: Vec<i64> = aggregates.iter().map(|free| free.seq).collect();
-    let versions: Vec<i64> = aggregates.iter().map(|free| free.version).collect();
+    let versions: Vec<i64> = aggregates.iter().map(|free| free.version.into()).collect();
     query!(
         "/* outbox::held::free */
         DELETE FROM outbox_held AS held

@@ -213,8 +213,9 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
         return Ok(());
     }
     sqlx::raw_sql(
-        "/* outbox::delete plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
-         SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
+        "/* outbox::delete plan: nothing is left but going where they lie */ \
+         SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_indexscan = off; \
+         SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
     )
     .execute(&mut *tx)
     .await?;
@@ -232,6 +233,7 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
         return Ok(());
     }
     // Somebody has rewritten the table since, and they lie elsewhere.
+    sqlx::raw_sql("/* outbox::delete by key plan */ SET LOCAL enable_indexscan = on").execute(&mut *tx).await?;
     query!(
         "/* outbox::delete by key */
         DELETE FROM outbox_events AS e USING unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
@@ -250,10 +252,12 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
 /// # Errors
 /// Those of the statement.
 pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64], tails: &[String]) -> Result<()> {
+    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
     query!(
         "/* outbox::delete_adopted */
-        DELETE FROM outbox_events AS e USING unnest($2::bigint[], $3::text[]) AS d (seq, tail)
-        WHERE e.bucket = ANY($1::smallint[]) AND e.seq = d.seq AND right(e.event_id::text, 8) = d.tail",
+        DELETE FROM outbox_events AS e
+        WHERE e.bucket = ANY($1::smallint[]) AND e.seq = ANY($2::bigint[])
+            AND right(e.event_id::text, 8) = (SELECT tail FROM unnest($2, $3::text[]) AS d (seq, tail) WHERE d.seq = e.seq)",
         buckets,
         seqs,
         tails,

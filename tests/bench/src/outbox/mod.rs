@@ -25,8 +25,8 @@ pub(crate) async fn measure(events: usize, rounds: usize, refills: usize, table:
     let servers = Servers::start(Durability::On);
     let outbox = Outbox::new(&servers, TestDb::on(&servers).await);
     let free = drains(&outbox, events, rounds, table).await;
-    held_snapshot(&outbox, events, free, table).await;
-    poisoned(&outbox, events, free, table).await;
+    held_snapshot(&outbox, events, rounds, free, table).await;
+    poisoned(&outbox, events, rounds, free, table).await;
     bloat(&outbox, events, refills, table).await;
     latency::measure(&outbox, table).await;
     enqueue::measure(&outbox, table).await;
@@ -70,26 +70,33 @@ async fn drains(outbox: &Outbox, events: usize, rounds: usize, table: &mut Table
 }
 
 /// Another session holds a snapshot from before the backlog.
-async fn held_snapshot(outbox: &Outbox, events: usize, free: f64, table: &mut Table) {
-    outbox.empty().await;
-    let snapshot = outbox.snapshot().await;
-    outbox.fill(events, AGGREGATES).await;
-    let run = outbox.drain(&[]).await;
-    outbox.assert_drained(events).await;
-    drop(snapshot);
-    table.at_least("outbox: under a held snapshot / free", 0.8, rate(events, run.duration) / free);
+async fn held_snapshot(outbox: &Outbox, events: usize, rounds: usize, free: f64, table: &mut Table) {
+    let mut best = 0.0_f64;
+    for _ in 0..rounds {
+        outbox.empty().await;
+        let snapshot = outbox.snapshot().await;
+        outbox.fill(events, AGGREGATES).await;
+        let run = outbox.drain(&[]).await;
+        outbox.assert_drained(events).await;
+        drop(snapshot);
+        best = best.max(rate(events, run.duration));
+    }
+    table.at_least("outbox: under a held snapshot / free", 0.8, best / free);
 }
 
 /// Some aggregates are held back; the others' rate is told.
-async fn poisoned(outbox: &Outbox, events: usize, free: f64, table: &mut Table) {
+async fn poisoned(outbox: &Outbox, events: usize, rounds: usize, free: f64, table: &mut Table) {
     for (share, asked) in [(1, 0.9), (20, 0.7)] {
-        outbox.empty().await;
-        outbox.fill(events, AGGREGATES).await;
-        let held = outbox.poison(share).await;
-        let run = outbox.drain(&[]).await;
-        outbox.assert_drained(events - held).await;
-        let rate = rate(events - held, run.duration);
-        table.at_least(&format!("outbox: {share} % of the aggregates poisoned / clean"), asked, rate / free);
+        let mut best = 0.0_f64;
+        for _ in 0..rounds {
+            outbox.empty().await;
+            outbox.fill(events, AGGREGATES).await;
+            let held = outbox.poison(share).await;
+            let run = outbox.drain(&[]).await;
+            outbox.assert_drained(events - held).await;
+            best = best.max(rate(events - held, run.duration));
+        }
+        table.at_least(&format!("outbox: {share} % of the aggregates poisoned / clean"), asked, best / free);
     }
 }
 
