@@ -5,13 +5,15 @@ use uuid::Uuid;
 
 use crate::Result;
 
-/// Up to so many events are counted one by one; from there PostgreSQL's estimate will do.
+/// Up to so many events are counted one by one; from there PostgreSQL's estimate will do. So it will for those of held
+/// aggregates while more dead rows than that lie among them.
 const COUNTED: i32 = 100_000;
 
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
-    /// Events that wait, those of held aggregates too; from 100,000 up an estimate.
+    /// Events that wait, those of held aggregates too; from 100,000 up an estimate, and for these right after so many were
+    /// drained.
     pub backlog: i64,
     /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
     /// is none.
@@ -45,14 +47,17 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
                     ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
                 LIMIT $1 + 1) AS first),
         below AS (
-            SELECT count(*) AS events FROM (
-                SELECT FROM floors
-                JOIN (SELECT bucket, min(seq) AS seq FROM outbox_held GROUP BY bucket) AS held USING (bucket)
-                CROSS JOIN LATERAL (
-                    SELECT FROM outbox_events AS e
-                    WHERE e.bucket = floors.bucket AND e.seq >= held.seq AND e.seq <= floors.floor
-                    ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
-                LIMIT $1 + 1) AS first),
+            SELECT CASE WHEN NOT EXISTS (SELECT FROM outbox_held) THEN 0
+                WHEN pg_stat_get_dead_tuples('outbox_events'::regclass) > $1
+                    THEN GREATEST(pg_stat_get_live_tuples('outbox_events'::regclass) - above.events, 0)
+                ELSE (SELECT count(*) FROM (
+                    SELECT FROM floors
+                    JOIN (SELECT bucket, min(seq) AS seq FROM outbox_held GROUP BY bucket) AS held USING (bucket)
+                    CROSS JOIN LATERAL (
+                        SELECT FROM outbox_events AS e
+                        WHERE e.bucket = floors.bucket AND e.seq >= held.seq AND e.seq <= floors.floor
+                        ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
+                    LIMIT $1 + 1) AS first) END AS events FROM above),
         counted AS (SELECT above.events + below.events AS events FROM above, below)
         SELECT
             CASE WHEN events <= $1 THEN events

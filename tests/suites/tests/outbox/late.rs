@@ -73,3 +73,28 @@ async fn a_later_number_of_an_aggregate_waits_for_the_transaction_with_the_earli
     let marks: Vec<i64> = ground.stream().await.iter().map(crate::support::Entry::mark).collect();
     assert_eq!(marks, [1, 3]);
 }
+
+#[tokio::test]
+async fn a_number_is_taken_only_after_the_lock_of_the_aggregate_alone_or_among_several() {
+    for several in [1, 2] {
+        let ground = Ground::new().await;
+        let mut first = ground.db.pool().begin().await.unwrap();
+        ground.enqueue_in(&mut first, &["a"], 1).await;
+        let later = async {
+            let mut second = ground.db.pool().begin().await.unwrap();
+            ground.enqueue_in(&mut second, &vec!["a"; several], 10).await;
+            second.commit().await.unwrap();
+        };
+        let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        let earlier = async {
+            wait_until(LIMIT, "the other one waits", async || ground.number(waits).await == 1).await;
+            ground.enqueue_in(&mut first, &["a"], 2).await;
+            first.commit().await.unwrap();
+        };
+        tokio::join!(later, earlier);
+        ground.run().await;
+        let marks: Vec<i64> = ground.stream().await.iter().map(crate::support::Entry::mark).collect();
+        assert_eq!(marks, [1, 2, 10, 11][..2 + several]);
+    }
+}
