@@ -1,5 +1,5 @@
-//! Which aggregates are held back, in memory. Of each only a hash is kept, some 28 bytes in all: nine hundred thousand of them
-//! must fit. Two aggregates with one hash would share their fate until both are free.
+//! Which aggregates are held back, in memory. Of each only a hash is kept, some thirty to seventy bytes in all: a million
+//! of them must fit the limit of the manifests. Two aggregates with one hash would share their fate until both are free.
 
 use std::collections::HashMap;
 
