@@ -109,13 +109,11 @@ impl Outbox {
         }
     }
 
-    /// Autovacuum has come by: it leaves no more than the table's own threshold. Meanwhile others have transactions, as they do
-    /// on a server in use: a page of the key that was emptied can be used again only once a later transaction has begun.
+    /// Autovacuum has come by: it leaves no more than the table's own threshold.
     pub(crate) async fn cleaned_up(&self) {
         tokio::time::sleep(TOLD).await;
         let waiting = "SELECT GREATEST(pg_stat_get_dead_tuples('outbox_events'::regclass) - 20000, 0)::float8
-            + (SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'outbox_events'::regclass)
-            + 0 * pg_current_xact_id()::text::float8";
+            + (SELECT count(*) FROM pg_stat_progress_vacuum WHERE relid = 'outbox_events'::regclass)";
         wait_until(CLEANED, "autovacuum has cleaned up", async || self.number(waiting).await < 1.0).await;
     }
 
