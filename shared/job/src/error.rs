@@ -35,6 +35,11 @@ impl JobError {
         Self::new(ExitCode::Configuration, message)
     }
 
+    /// The command line is wrong (exit code 64).
+    pub(crate) fn usage(message: impl fmt::Display) -> Self {
+        Self::new(ExitCode::Usage, message)
+    }
+
     /// Bad data that needs a person (exit code 65).
     pub fn data(message: impl fmt::Display) -> Self {
         Self::new(ExitCode::Data, message)

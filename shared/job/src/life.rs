@@ -31,11 +31,11 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
     let mut problems = Problems::default();
     let matches = match config::parse(&command::<J>(), std::env::args_os(), process::env, &mut problems) {
         Ok(matches) => matches,
-        Err(error) => return process::usage(&error),
+        Err(error) => return unreadable::<J>(&error).await,
     };
     let asked = match Asked::<J>::read(&matches) {
         Ok(asked) => asked,
-        Err(error) => return process::usage(&error),
+        Err(error) => return unreadable::<J>(&error).await,
     };
     process::start_logs(asked.common.log_format, process::env("RUST_LOG").as_deref(), &mut problems);
     if let Action::Status { limit } = asked.action {
@@ -153,14 +153,45 @@ pub fn secrets_help(secrets: &[SecretSpec]) -> String {
     lines.join("\n")
 }
 
-/// A run whose configuration is wrong.
-async fn refused<J: Job>(setup: &Setup, settings: &Settings, problems: &Problems) -> ExitCode {
-    let outcome = Outcome::blank(J::NAME, &settings.run_id, setup.common.dry_run)
-        .reported(Err(JobError::config(format_args!("configuration: {problems}"))));
+/// A command line that nobody understands, or one that asks for help. If it can only have been meant for a run, the metrics
+/// tell that it failed, by the settings of the environment.
+async fn unreadable<J: Job>(error: &clap::Error) -> ExitCode {
+    let code = process::usage(error);
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if code != ExitCode::Usage || !means_a_run(&words) {
+        return code;
+    }
+    let mut problems = Problems::default();
+    let alone = [J::NAME.into()];
+    let Ok(matches) = config::parse(&command::<J>(), alone, process::env, &mut problems) else { return code };
+    let Ok(asked) = Asked::<J>::read(&matches) else { return code };
+    process::start_logs(asked.common.log_format, process::env("RUST_LOG").as_deref(), &mut problems);
+    let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
+    let setup = Setup::new(asked.common, secrets, &mut problems);
+    let settings = setup.settings(J::NAME, &mut problems);
+    failed_early::<J>(&setup, &settings, &problems, JobError::usage("the command line cannot be read")).await;
+    code
+}
+
+/// Whether nothing in the command line can be a subcommand or a dry run, misspelt.
+fn means_a_run(words: &[String]) -> bool {
+    words.iter().all(|word| word == "run" || word.starts_with('-') && !word.contains("dry"))
+}
+
+/// Tells the metrics that a run failed before it began.
+async fn failed_early<J: Job>(setup: &Setup, settings: &Settings, problems: &Problems, error: JobError) -> Outcome {
+    let outcome = Outcome::blank(J::NAME, &settings.run_id, setup.common.dry_run).reported(Err(error));
     // A wrong DRY_RUN may have meant a dry run, which tells nobody.
     if !problems.lines().iter().any(|line| line.starts_with("DRY_RUN:")) {
         Reporter::new(J::NAME, setup, settings).failed_early(&outcome, setup.clock.now()).await;
     }
+    outcome
+}
+
+/// A run whose configuration is wrong.
+async fn refused<J: Job>(setup: &Setup, settings: &Settings, problems: &Problems) -> ExitCode {
+    let error = JobError::config(format_args!("configuration: {problems}"));
+    let outcome = failed_early::<J>(setup, settings, problems, error).await;
     outcome.tell(setup.common.output)
 }
 

@@ -57,7 +57,7 @@ pub struct FaultProxy {
     port: Port,
     original: String,
     orders: Option<watch::Sender<Orders>>,
-    held: Arc<AtomicUsize>,
+    kept: Arc<Kept>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -71,13 +71,13 @@ impl FaultProxy {
         let number = port.number();
         let (orders, heard) =
             watch::channel(Orders { target: address(target), fault: Fault::Pass, round: 0, cut_before: 0 });
-        let held = Arc::new(AtomicUsize::new(0));
-        let holding = Arc::clone(&held);
+        let kept = Arc::new(Kept::default());
+        let keeping = Arc::clone(&kept);
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            runtime.expect("a runtime can be made").block_on(serve(number, heard, holding));
+            runtime.expect("a runtime can be made").block_on(serve(number, heard, keeping));
         });
-        let proxy = Self { port, original: target.to_owned(), orders: Some(orders), held, thread: Some(thread) };
+        let proxy = Self { port, original: target.to_owned(), orders: Some(orders), kept, thread: Some(thread) };
         proxy.await_listening(true);
         proxy
     }
@@ -117,7 +117,12 @@ impl FaultProxy {
 
     /// How many pieces of data for the target it holds back just now, since it hangs.
     pub fn held(&self) -> usize {
-        self.held.load(Ordering::SeqCst)
+        self.kept.data.load(Ordering::SeqCst)
+    }
+
+    /// How many new connections it has not begun to serve, since it hangs.
+    pub fn waiting(&self) -> usize {
+        self.kept.connections.load(Ordering::SeqCst)
     }
 
     fn order(&self, change: impl FnOnce(&mut Orders)) {
@@ -153,8 +158,15 @@ fn authority(url: &str) -> &str {
     authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
+/// What is held back just now.
+#[derive(Debug, Default)]
+struct Kept {
+    data: AtomicUsize,
+    connections: AtomicUsize,
+}
+
 /// Accepts until the orders' sender is gone; then everything ends with this future.
-async fn serve(port: u16, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUsize>) {
+async fn serve(port: u16, mut heard: watch::Receiver<Orders>, kept: Arc<Kept>) {
     let mut connections = JoinSet::new();
     loop {
         let Orders { fault, .. } = *heard.borrow_and_update();
@@ -168,7 +180,7 @@ async fn serve(port: u16, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUs
         while heard.borrow_and_update().fault != Fault::Refuse {
             tokio::select! {
                 accepted = listener.accept() => if let Ok((client, _)) = accepted {
-                    connections.spawn(connection(client, heard.clone(), Arc::clone(&held)));
+                    connections.spawn(connection(client, heard.clone(), Arc::clone(&kept)));
                 },
                 changed = heard.changed() => if changed.is_err() { return },
                 _ = connections.join_next(), if !connections.is_empty() => (),
@@ -178,17 +190,21 @@ async fn serve(port: u16, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUs
 }
 
 /// Serves one connection until both sides have ended it, or it is cut.
-async fn connection(mut client: TcpStream, mut heard: watch::Receiver<Orders>, held: Arc<AtomicUsize>) {
+async fn connection(mut client: TcpStream, mut heard: watch::Receiver<Orders>, kept: Arc<Kept>) {
     let Orders { target, round: opened, .. } = *heard.borrow();
     let mut cut = heard.clone();
     let work = async {
-        wait_while_hanging(&mut heard).await;
+        {
+            let hangs = heard.borrow().fault == Fault::Hang;
+            let _waits = hangs.then(|| Held::new(&kept.connections));
+            wait_while_hanging(&mut heard).await;
+        }
         let Ok(mut server) = TcpStream::connect(target).await else { return Err(Cut) };
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let (client_read, client_write) = client.split();
         let (server_read, server_write) = server.split();
         let result = tokio::try_join!(
-            pass(client_read, server_write, heard.clone(), Some(&held)),
+            pass(client_read, server_write, heard.clone(), Some(&kept.data)),
             pass(server_read, client_write, heard.clone(), None),
         );
         result.map(drop)
@@ -210,7 +226,7 @@ async fn wait_while_hanging(heard: &mut watch::Receiver<Orders>) {
 /// The connection is to end in both directions at once.
 struct Cut;
 
-/// A piece of data that is held back, counted until it is passed on or dropped.
+/// A new connection or a piece of data that is held back, counted until it is passed on or dropped.
 struct Held<'a>(&'a AtomicUsize);
 
 impl<'a> Held<'a> {

@@ -16,8 +16,8 @@ const TURNS: usize = 3;
 /// The share that must be left.
 const LEFT: f64 = 2.0 / 3.0;
 
-pub(crate) async fn measure(outbox: &Outbox, table: &mut Table) {
-    outbox.empty().await;
+/// What the transactions write.
+pub(crate) async fn prepare(outbox: &Outbox) {
     outbox.execute("CREATE TABLE IF NOT EXISTS bench_rows (id bigint PRIMARY KEY, value bigint NOT NULL)").await;
     outbox
         .execute("CREATE TABLE IF NOT EXISTS bench_log (id bigint GENERATED ALWAYS AS IDENTITY, value bigint NOT NULL)")
@@ -25,6 +25,18 @@ pub(crate) async fn measure(outbox: &Outbox, table: &mut Table) {
     outbox
         .execute("INSERT INTO bench_rows SELECT n, 0 FROM generate_series(1, 8000) AS n ON CONFLICT DO NOTHING")
         .await;
+}
+
+/// A platform that lives beside whatever else is measured: one client's transactions without an event, until dropped.
+pub(crate) async fn live(url: String) {
+    loop {
+        transactions(&url, 0, false).await;
+    }
+}
+
+pub(crate) async fn measure(outbox: &Outbox, table: &mut Table) {
+    outbox.empty().await;
+    prepare(outbox).await;
     let (mut without, mut with) = (0.0_f64, 0.0_f64);
     for _ in 0..TURNS {
         without = without.max(rate(outbox, false).await);

@@ -1,8 +1,11 @@
 //! Every command that a document shows is run as it stands there, but for the namespace.
 //!
 //! One installation of the production overlay, with a history in which each search for something in a log finds it.
-//! Blocks run in the documents' order, each in a shell that any failure ends, after the `export` lines before it; a text
+//! Blocks, and commands that stand in lines of text, run in the documents' order, each in a shell that any failure ends, after the `export` lines before it; a text
 //! that several documents share runs once. Servers are reached at addresses that pods and this machine share.
+
+mod exceptions;
+mod inline;
 
 use std::{collections::BTreeSet, fmt::Write, os::unix::fs::symlink};
 
@@ -11,64 +14,13 @@ use documents::markdown;
 use esi_simulator::{Fault, Kind, Route};
 use harness::{CORPORATION, ENCRYPTION_KEY, STRANGERS, newcomer, wait_until};
 
-/// Lines and whole blocks that are not run, and why. An entry that stands in no document fails the test.
-const NOT_RUN: &[(&str, &str)] = &[
-    (
-        "make demo           # a community of 5,000 on private real servers: a quiet hour, a busy one, a war, the events",
-        OWN_SUITE,
-    ),
-    ("make demo KEEP=1    # the same, left up, with the environment for running the binaries by hand", OWN_SUITE),
-    (
-        "make test     # everything, against private PostgreSQL, PgBouncer, Redis, NATS, Pushgateway, Prometheus, Alertmanager",
-        OWN_SUITE,
-    ),
-    ("make lint     # formatting, clippy, licences, checked queries, scripts, manifests", OWN_SUITE),
-    ("make bench    # rates beside the ceilings of the same run", OWN_SUITE),
-    ("make test-cluster   # the images and manifests on the cluster of KUBECONFIG", OWN_SUITE),
-    ("cargo build --release", "takes minutes; target/release is the tests' own build here"),
-    (
-        "export DATABASE_URL=postgres://… REDIS_URL=redis://… ENCRYPTION_KEY=… ESI_CONTACT=you@example.com",
-        "placeholders; the same variables are set to this test's servers",
-    ),
-    (
-        "make images                                       # target/images/*.tar; docker, buildah, or neither\n\
-         kind create cluster --name rollcall\n\
-         for image in target/images/*.tar; do kind load image-archive \"$image\" --name rollcall; done\n\
-         kubectl apply -k k8s/overlays/local\n\
-         kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=10m\n\
-         kubectl -n rollcall exec -i deploy/postgres -- psql -q -U rollcall < k8s/overlays/local/community.sql\n\
-         kubectl -n rollcall create job first-run --from=cronjob/character-verifier\n\
-         kubectl -n rollcall wait --for=condition=Complete job/first-run --timeout=5m\n\
-         kubectl -n rollcall logs job/first-run",
-        "for kind, with servers from public images, which a cluster without a registry cannot pull",
-    ),
-    (
-        "kubectl -n rollcall create secret generic migrate-secrets --from-literal=DATABASE_URL='postgres://…'\n\
-         kubectl -n rollcall create secret generic character-verifier-secrets \\\n  \
-         --from-literal=DATABASE_URL='postgres://…' --from-literal=REDIS_URL='rediss://…' --from-literal=ENCRYPTION_KEY='…'\n\
-         kubectl -n rollcall create secret generic outbox-drain-secrets \\\n  \
-         --from-literal=DATABASE_URL='postgres://…' --from-literal=REDIS_URL='rediss://…'\n\
-         kubectl -n rollcall create secret generic pushgateway-secrets --from-literal=PUSHGATEWAY_URL='http://…:9091'",
-        "placeholders; the test makes the same Secrets with its own addresses",
-    ),
-    ("export ROLLCALL_LOAD_IMAGE=\"kind load image-archive --name rollcall\"", OTHER_CLUSTER),
-    ("make test-cluster", OWN_SUITE),
-    (
-        "curl -s -o /dev/null -w '%{http_code}\\n' https://login.eveonline.com/.well-known/oauth-authorization-server",
-        INTERNET,
-    ),
-    ("curl -s https://esi.evetech.net/status", INTERNET),
-    (
-        "kubectl get pods --all-namespaces | grep -i pushgateway",
-        "the test's Pushgateway is a process outside the cluster",
-    ),
-];
-const OWN_SUITE: &str = "runs in CI by itself or builds what this test stands on";
-const OTHER_CLUSTER: &str = "for another cluster than the one at hand";
-const INTERNET: &str = "asks EVE Online itself";
+use exceptions::{NOT_RUN, NOT_RUN_IN_LINE};
 
 /// A dry run may write nothing, so it cannot tell the run after it what it has asked.
 const AFTER_A_DRY_RUN: &str = "GET /status: fetched again before Expires";
+
+/// Arguments of the subcommand in a block that stands for the others as well.
+const SUBCOMMAND: &str = "[\"status\"]";
 
 /// Exit codes that no document shows: a command line that the binary does not know, a bug, a configuration that is wrong.
 const WRONG: [i64; 3] = [64, 70, 78];
@@ -295,22 +247,41 @@ async fn every_command_of_a_document_runs_as_it_stands_there() {
         situation(&ground, path).await;
         let text = std::fs::read_to_string(repository().join(path)).unwrap();
         let mut exports = if path == "README.md" { by_hand(&ground) } else { String::new() };
-        for block in markdown::document(&text).blocks.iter().filter(|block| block.language == "sh") {
+        let document = markdown::document(&text);
+        let mut shown = String::new();
+        for block in document.blocks.iter().filter(|block| block.language == "sh") {
             let script = to_run(&block.text, &mut found);
             if !script.trim().is_empty() && run.insert(script.clone()) {
                 for what in try_block(&ground, &exports, &script, &mut known).await {
                     failed.push(format!("--- {path}\n{script}--- {what}"));
                 }
             }
+            if script.contains(SUBCOMMAND) {
+                shown.clone_from(&script);
+            }
             exports.extend(script.lines().filter(|line| line.starts_with("export ")).map(|line| format!("{line}\n")));
         }
         if path == "docs/KUBERNETES.md" {
             history(&ground).await;
         }
+        for arguments in inline::arguments(&document) {
+            let job = format!("other-{}", run.len());
+            let script = shown.replace(SUBCOMMAND, arguments).replace("status-1", &job);
+            assert!(
+                script.contains(arguments) && run.insert(script.clone()),
+                "{path} has no block to put {arguments} into"
+            );
+            for what in try_block(&ground, &exports, &script, &mut known).await {
+                failed.push(format!("--- {path}\n{script}--- {what}"));
+            }
+        }
+        for what in inline::try_all(&ground, &document, &exports, &mut run, &mut found).await {
+            failed.push(format!("--- {path}\n{what}"));
+        }
     }
     assert!(failed.is_empty(), "{} failures in {} blocks:\n{}", failed.len(), run.len(), failed.join("\n"));
     assert!(run.len() > 40, "only {} blocks were found", run.len());
-    let stale: Vec<_> = NOT_RUN.iter().filter(|(entry, _)| !found.contains(entry)).collect();
+    let stale: Vec<_> = NOT_RUN.iter().chain(NOT_RUN_IN_LINE).filter(|(entry, _)| !found.contains(entry)).collect();
     assert!(stale.is_empty(), "stand in no document any more: {stale:#?}");
     let mut broken = ground.stage.sim.violations();
     broken.retain(|rule| rule != AFTER_A_DRY_RUN);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use cluster::Ground;
+use cluster::{Ground, repository};
+use documents::markdown;
 use esi_simulator::Route;
 use harness::CORPORATION;
 
@@ -30,4 +31,20 @@ async fn four_shards_cover_every_character_once_and_keep_one_limit_towards_esi()
     let verified = |shard| ground.pushed("battlescope_characters_verified_total", &[("status", "success"), shard]);
     let sum: f64 = ["0", "1", "2", "3"].iter().filter_map(|shard| verified(("shard", *shard))).sum();
     assert!((sum - 60.0).abs() < f64::EPSILON, "{sum}");
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_subcommand_runs_in_one_pod_where_the_documented_operations_ask_for_one() {
+    let ground = Ground::with("one-of-shards", &["sharding"]).await;
+    ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
+    let text = std::fs::read_to_string(repository().join("docs/KUBERNETES.md")).unwrap();
+    let document = markdown::document(&text);
+    let block = document.blocks.iter().find(|block| block.text.contains("[\"status\"]")).unwrap();
+    let one = document.spans.iter().find(|span| span.contains("/spec/completions") && span.starts_with('{')).unwrap();
+    let operations = format!("{one}, {}", one.replace("completions", "parallelism"));
+    ground.bash(&block.text.replace("}]'", &format!("}}, {operations}]'")));
+    assert_eq!(ground.pods("status-1").len(), 1);
+    ground.bash(&block.text.replace("status-1", "status-2"));
+    assert_eq!(ground.pods("status-2").len(), 4, "else the operations would not be needed");
 }

@@ -163,6 +163,11 @@ impl WebhookReceiver {
         book(&self.book).most_open
     }
 
+    /// How many requests are not answered yet.
+    pub fn open(&self) -> usize {
+        book(&self.book).open.len()
+    }
+
     /// Ends it with all its connections; what it recorded stays.
     pub fn stop(&self) {
         assert!(self.end(), "the receiver is already stopped");

@@ -1,6 +1,6 @@
 //! A server restored to an earlier state under a living worker.
 
-use harness::{FaultProxy, wait_until};
+use harness::{Fault, FaultProxy, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -56,4 +56,33 @@ async fn events_go_out_under_numbers_that_postgresql_gives_for_a_second_time() {
     assert_eq!(ground.backlog().await, 0);
     ground.assert_whole((1..=200).chain([1001, 1002, 1003, 2001])).await;
     assert_eq!(counts(&found(&ground, 0).await), [0; 4]);
+}
+
+#[tokio::test]
+async fn after_postgresql_was_away_its_own_floors_count_though_the_numbers_have_not_gone_back() {
+    let ground = Ground::new().await;
+    let proxy = FaultProxy::start(ground.db.url());
+    let mut worker = ground.asked(&["worker"]).env("DATABASE_URL", proxy.url()).start();
+    ground.fill(100, 10).await;
+    wait_until(LIMIT, "the first are out", async || ground.backlog().await == 0).await;
+    proxy.set(Fault::Refuse);
+    proxy.cut();
+    worker.wait_for_log(LIMIT, |line| line["message"] == "trying again" || line["error"].is_string()).await;
+    // Restored to before the first, and written since until the sequence was where it had been.
+    ground.execute("UPDATE outbox_partitions SET floor = 0, acknowledged = 0").await;
+    ground
+        .execute(&format!(
+            "INSERT INTO outbox_events (seq, event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type,
+                 payload)
+             SELECT n, gen_random_uuid(), 'account', 'b' || n, hashtext('account:b' || n), '{}', 'TESTED',
+                 json_build_object('mark', 1000 + n)
+             FROM generate_series(1, 20) AS n",
+            ground.brand
+        ))
+        .await;
+    proxy.set(Fault::Pass);
+    wait_until(LIMIT, "those below the old floors are out", async || ground.backlog().await == 0).await;
+    worker.signal(Signal::SIGTERM);
+    worker.wait(LIMIT).await.expect_code(143);
+    ground.assert_whole((1..=100).chain(1001..=1020)).await;
 }

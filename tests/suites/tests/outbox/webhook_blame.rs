@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use harness::{Answer, WebhookReceiver};
+use harness::{Answer, WebhookReceiver, wait_until};
 
 use crate::{
-    hook::{assert_arrived, drain, later, marks, no, to},
-    support::Ground,
+    hook::{assert_arrived, drain, later, marks, no, posts_about, to},
+    support::{Ground, LIMIT},
 };
 
 /// The most attempts of a held event, and how many are given up.
@@ -82,4 +82,28 @@ async fn an_outage_burns_no_attempt_of_an_event_that_was_refused_before() {
     run.run().await.expect_code(0);
     assert_arrived(&receiver, [1, 2, 10, 11]);
     assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
+}
+
+#[tokio::test]
+async fn an_outage_that_begins_while_a_suspect_is_tried_again_burns_nobodys_attempt() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    receiver.answer_about("poor", [Answer::status(503)]);
+    receiver.answer_about("rich", [Answer::status(204).after(Duration::from_millis(500))]);
+    receiver.answer_about("fresh", [Answer::status(503)]);
+    ground.enqueue(&["poor"], 1).await;
+    let run = drain(&ground, &receiver).env("MAX_RUNTIME", "12s").start();
+    wait_until(LIMIT, "it is suspected", async || posts_about(&receiver, "poor") == 1).await;
+    ground.enqueue(&["rich"], 2).await;
+    wait_until(LIMIT, "another is being taken", async || posts_about(&receiver, "rich") == 1).await;
+    assert_eq!(posts_about(&receiver, "poor"), 1, "it was left out meanwhile");
+    // Read by the next pass, which tries the suspect.
+    ground.enqueue(&["fresh"], 3).await;
+    let finished = run.wait(LIMIT).await.expect_code(75);
+    assert!(posts_about(&receiver, "poor") > 1 && posts_about(&receiver, "fresh") > 0, "{finished}");
+    assert_eq!(counted(&ground).await, (0, 0), "{finished}");
+    for account in ["poor", "fresh"] {
+        receiver.answer_about(account, [Answer::status(204)]);
+    }
+    drain(&ground, &receiver).run().await.expect_code(0);
+    assert_arrived(&receiver, 1..=3);
 }

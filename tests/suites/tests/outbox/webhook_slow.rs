@@ -45,3 +45,22 @@ async fn what_was_delivered_before_the_end_is_deleted_and_hardly_anything_is_rep
     assert!(repeated <= 2, "{repeated} repeats");
     assert_eq!(ground.backlog().await, 0);
 }
+
+#[tokio::test]
+async fn what_was_delivered_beside_the_failure_of_another_is_deleted_also_behind_a_page_that_is_still_written() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    ground.enqueue(&["well", "ill", "well", "ill"], 1).await;
+    receiver.answer_about("ill", [Answer::status(204), Answer::status(410).after(Duration::from_millis(300))]);
+    // The first page cannot be deleted before the second has met its failure.
+    let keeper = ground.keep(1).await;
+    let run = drain(&ground, &receiver).env("BATCH_SIZE", "2").start();
+    wait_until(LIMIT, "all four were posted", async || marks(&receiver).len() == 4).await;
+    wait_until(LIMIT, "the first page is being deleted", async || ground.is_anybody_waiting().await).await;
+    wait_until(LIMIT, "the failure is answered", async || receiver.open() == 0).await;
+    keeper.rollback().await.unwrap();
+    let finished = run.wait(LIMIT).await.expect_code(78);
+    assert_eq!(ground.backlog().await, 1, "what was refused alone is left: {finished}");
+    receiver.answer_about("ill", [Answer::status(204)]);
+    drain(&ground, &receiver).run().await.expect_code(0);
+    assert_eq!(assert_arrived(&receiver, 1..=4), 1, "that one alone was repeated");
+}

@@ -33,7 +33,7 @@ async fn a_hung_upstream_does_not_outlive_the_budget() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let running = one_by_one(&stage, &esi).env("MAX_RUNTIME", "8s").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let finished = end(running).await.expect_code(0);
     assert!(finished.duration < Duration::from_secs(9), "{finished}");
     assert_eq!((told(&finished, "scanned"), told(&finished, "remaining"), due(&stage).await), (0, 3, 3), "{finished}");

@@ -48,18 +48,20 @@ async fn a_killed_run_is_closed_as_lost_and_the_next_one_completes_its_work() {
 #[tokio::test]
 async fn a_lost_run_is_closed_also_by_one_that_has_nothing_to_do_and_by_another_shard() {
     let stage = Stage::new().await;
-    people(&stage, 1).await;
+    people(&stage, 12).await;
     let esi = before_esi(&stage);
-    esi.set(Fault::Hang);
     let shard = |index: &str| one_by_one(&stage, &esi).env("SHARD_COUNT", "2").env("JOB_COMPLETION_INDEX", index);
+    shard("1").run().await.expect_code(0);
+    esi.set(Fault::Hang);
     let killed = shard("0").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     killed.kill();
     end(killed).await;
     expire_leases(&stage).await;
     esi.set(Fault::Pass);
-    shard("1").run().await.expect_code(0);
-    assert_eq!(outcomes(&stage).await[0], "lost");
+    let finished = shard("1").run().await.expect_code(0);
+    assert_eq!(ended(&finished), "nothing_to_do");
+    assert_eq!(outcomes(&stage).await[1], "lost");
     stage.forgive();
 }
 
@@ -70,7 +72,7 @@ async fn a_killed_dry_run_is_closed_after_two_silent_minutes() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let killed = one_by_one(&stage, &esi).env("DRY_RUN", "true").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     killed.kill();
     end(killed).await;
     stage.verify().await.expect_code(0);
@@ -90,7 +92,7 @@ async fn a_long_run_keeps_its_lease_by_renewing_it() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let running = one_by_one(&stage, &esi).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     // Nearly out: only a renewal can save it.
     execute(&stage, "UPDATE job_leases SET expires_at = clock_timestamp() + interval '14 seconds'").await;
     harness::wait_until(LIMIT, "the lease is renewed", async || {

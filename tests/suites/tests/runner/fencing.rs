@@ -73,7 +73,7 @@ async fn a_run_whose_lease_is_taken_while_it_waits_ends_by_itself() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let first = one_by_one(&stage, &esi).start();
-    crate::support::held(&stage, 1).await;
+    crate::support::held(&stage, &esi, 1).await;
     // A renewal may just have brought the lease back to life: nobody had taken it.
     wait_until(LIMIT, "another run takes the lease", async || {
         expire_leases(&stage).await;

@@ -14,7 +14,7 @@ async fn a_second_run_ends_at_once_as_already_running_and_pushes_nothing() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let first = one_by_one(&stage, &esi).env("RUN_ID", "first").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let gateway = stage.pushgateway.as_ref().unwrap();
     harness::wait_until(crate::support::LIMIT, "the first run is told", async || {
         gateway.value("rollcall_job_in_progress", &[("job", VERIFIER)]) == Some(1.0)
@@ -60,7 +60,7 @@ async fn a_dry_run_may_run_beside_a_real_one() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let real = one_by_one(&stage, &esi).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let dry = stage.verifier().env("DRY_RUN", "true").run().await.expect_code(0);
     assert_eq!((ended(&dry), &outcome(&dry)["scanned"]), ("done", &2.into()));
     esi.set(Fault::Pass);
@@ -76,7 +76,7 @@ async fn a_real_run_may_start_beside_a_dry_one() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let dry = one_by_one(&stage, &esi).env("DRY_RUN", "true").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     assert_eq!(leases(&stage).await, 0);
     assert_eq!(ended(&stage.verify().await.expect_code(0)), "done");
     assert_eq!(outcomes(&stage).await, ["-", "done"], "the dry run lives and is not closed as lost");
@@ -96,9 +96,9 @@ async fn shards_of_one_split_run_side_by_side_and_exclude_everything_else() {
         one_by_one(&stage, &esi).env("SHARD_COUNT", count.to_string()).env("JOB_COMPLETION_INDEX", index.to_string())
     };
     let first = shard(3, 0).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let second = shard(3, 1).start();
-    held(&stage, 2).await;
+    held(&stage, &esi, 2).await;
 
     for (what, binary) in [
         ("the same shard", shard(3, 0)),
@@ -111,7 +111,7 @@ async fn shards_of_one_split_run_side_by_side_and_exclude_everything_else() {
     }
 
     let third = shard(3, 2).start();
-    held(&stage, 3).await;
+    held(&stage, &esi, 3).await;
     esi.set(Fault::Pass);
     let mut scanned = 0;
     for running in [first, second, third] {

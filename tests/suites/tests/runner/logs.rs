@@ -74,7 +74,7 @@ async fn a_long_run_tells_its_progress() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let mut running = one_by_one(&stage, &esi).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let line = running.wait_for_log(LIMIT, |line| message(line) == Some("progress")).await;
     for field in ["scanned", "changed", "rate_per_second", "elapsed_ms"] {
         assert!(line[field].is_number(), "{field} in {line}");

@@ -15,7 +15,7 @@ async fn whole_runs_work_and_two_at_once_exclude_each_other() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let first = one_by_one(&stage, &esi).env("DATABASE_URL", stage.db.pooled_url()).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let second = stage.verifier().env("DATABASE_URL", stage.db.pooled_url()).run().await.expect_code(0);
     assert_eq!(ended(&second), "already_running");
     esi.set(Fault::Pass);

@@ -136,7 +136,7 @@ async fn metrics_are_pushed_again_and_again_during_a_long_run() {
     let esi = before_esi(&stage);
     esi.set(Fault::Hang);
     let running = one_by_one(&stage, &esi).env("METRICS_PUSH_INTERVAL", "1s").start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let gateway = stage.pushgateway.as_ref().unwrap();
     let duration = || gateway.value("rollcall_job_duration_seconds", &[("job", VERIFIER)]);
     harness::wait_until(crate::support::LIMIT, "the first push", async || duration().is_some()).await;
@@ -145,4 +145,22 @@ async fn metrics_are_pushed_again_and_again_during_a_long_run() {
     esi.set(Fault::Pass);
     end(running).await.expect_code(0);
     assert_eq!(gateway.value("rollcall_job_in_progress", &[]), Some(0.0));
+}
+
+#[tokio::test]
+async fn a_command_line_is_told_as_wrong_where_it_can_only_have_been_meant_for_a_run() {
+    let stage = Stage::with_pushgateway().await;
+    let gateway = stage.pushgateway.as_ref().unwrap();
+    let code = || gateway.value("rollcall_job_last_exit_code", &[("job", VERIFIER)]);
+    let wrong: [&[&str]; 4] =
+        [&["statsu"], &["explain", "--no-such-flag"], &["--dry-runn"], &["--no-such-flag", "--dry-run"]];
+    for arguments in wrong {
+        let binary = arguments.iter().fold(stage.verifier(), |binary, argument| binary.arg(*argument));
+        binary.run().await.expect_code(64);
+        assert_eq!(code(), None, "{arguments:?}");
+    }
+    stage.verifier().arg("--no-such-flag").env("DRY_RUN", "true").run().await.expect_code(64);
+    assert_eq!(code(), None, "a dry run tells nobody");
+    stage.verifier().arg("run").arg("--batch-size=1001").run().await.expect_code(64);
+    assert_eq!(code(), Some(64.0));
 }

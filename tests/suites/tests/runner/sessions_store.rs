@@ -30,7 +30,7 @@ async fn redis_lost_or_hung_in_mid_run_is_75_and_closed_and_the_next_run_takes_t
         esi.set(Fault::Hang);
         let redis = FaultProxy::start(stage.db.redis_url());
         let running = one_by_one(&stage, &esi).env("REDIS_URL", redis.url()).start();
-        held(&stage, 1).await;
+        held(&stage, &esi, 1).await;
         redis.set(fault);
         if fault == Fault::Refuse {
             redis.cut();

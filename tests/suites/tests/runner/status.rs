@@ -59,7 +59,7 @@ async fn a_run_under_way_is_shown_without_an_outcome() {
     let esi = before_esi(&stage);
     esi.set(harness::Fault::Hang);
     let running = one_by_one(&stage, &esi).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     let runs = json(&status(&stage).arg("--output=json").run().await.expect_code(0));
     assert_eq!(runs[0]["outcome"], Value::Null);
     assert!(status(&stage).run().await.expect_code(0).stdout.contains("running"));

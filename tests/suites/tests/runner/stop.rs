@@ -74,7 +74,7 @@ async fn a_stop_cuts_a_call_that_hangs_a_pause_between_batches_and_a_wait() {
         if in_pause {
             written(&stage, 1).await;
         } else {
-            held(&stage, 1).await;
+            held(&stage, &esi, 1).await;
         }
         let asked = Instant::now();
         running.signal(Signal::SIGTERM);
@@ -108,7 +108,7 @@ async fn a_second_signal_ends_at_once() {
     esi.set(Fault::Hang);
     let database = harness::FaultProxy::start(stage.db.url());
     let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     // The end cannot be written, so that the first signal alone would take its time.
     database.set(Fault::Hang);
     running.signal(Signal::SIGTERM);
@@ -128,7 +128,7 @@ async fn a_stop_while_postgresql_hangs_still_ends_in_time() {
     esi.set(Fault::Hang);
     let database = harness::FaultProxy::start(stage.db.url());
     let running = one_by_one(&stage, &esi).env("DATABASE_URL", database.url()).start();
-    held(&stage, 1).await;
+    held(&stage, &esi, 1).await;
     database.set(Fault::Hang);
     let asked = Instant::now();
     running.signal(Signal::SIGTERM);

@@ -35,10 +35,12 @@ pub(crate) async fn people(stage: &Stage, count: usize) {
         .await;
 }
 
-/// Waits until a run is under way and stands in its call to ESI, since `esi` hangs.
-pub(crate) async fn held(stage: &Stage, runs: usize) {
-    wait_until(LIMIT, "the run has its row", async || {
-        stage.community.runs().await.iter().filter(|run| run.ended_at.is_none()).count() == runs
+/// Waits until so many runs are under way, and at least one of them stands in its call to ESI, since `esi` hangs. Of several,
+/// one asks for the status, and the others may be waiting for its answer.
+pub(crate) async fn held(stage: &Stage, esi: &FaultProxy, runs: usize) {
+    wait_until(LIMIT, "the run has its row and asks ESI", async || {
+        esi.held() + esi.waiting() > 0
+            && stage.community.runs().await.iter().filter(|run| run.ended_at.is_none()).count() == runs
     })
     .await;
 }
