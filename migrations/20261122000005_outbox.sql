@@ -7,6 +7,9 @@ ALTER TABLE outbox_events DROP CONSTRAINT outbox_events_pkey;
 ALTER TABLE outbox_events ALTER COLUMN payload TYPE json;
 ALTER TABLE outbox_events ADD COLUMN bucket smallint NOT NULL GENERATED ALWAYS AS ((aggregate_hash & 63)::smallint) STORED;
 ALTER TABLE outbox_events ADD PRIMARY KEY (bucket, seq);
+-- Type and id stand in keys of what follows, which PostgreSQL bounds.
+ALTER TABLE outbox_events ADD CONSTRAINT outbox_events_aggregate
+    CHECK (octet_length(aggregate_type) + octet_length(aggregate_id) <= 1024) NOT VALID;
 -- Every row is deleted soon after it is written. Cleaning up often is cheap, since what is alive is little. Without
 -- truncation, which would make those who enqueue wait: the table keeps the size of its largest backlog.
 ALTER TABLE outbox_events SET (

@@ -84,13 +84,15 @@ impl Job for CharacterVerifier {
         let report = verify(&run).await;
         run.collect_counts();
         ctx.gauge(&metric::DURATION, &[], started.elapsed().as_secs_f64());
-        #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
-        ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64);
-        if report.is_ok()
-            && let Err(error) = run.gauges().await
-        {
-            // What was done stands; a statistic that could not be had must not make a failure of it.
-            warn!(%error, "gauges could not be read");
+        if report.is_ok() {
+            match run.gauges().await {
+                // Together with the age of the oldest verification, to which the time since is added. A run that fails stamps
+                // nothing: however many do, it is known for how long nobody was verified.
+                #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 fit a double")]
+                Ok(()) => ctx.gauge(&metric::LAST_RUN, &[], ctx.clock.now().unix_timestamp() as f64),
+                // What was done stands; a statistic that could not be had must not make a failure of it.
+                Err(error) => warn!(%error, "gauges could not be read"),
+            }
         }
         report
     }

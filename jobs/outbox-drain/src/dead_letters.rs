@@ -16,15 +16,11 @@ pub enum Command {
         #[arg(long, env = "DEAD_LETTERS_AGGREGATE", value_name = "TYPE:ID", value_parser = aggregate)]
         aggregate: Option<Which>,
         /// How many
-        #[arg(long, env = "DEAD_LETTERS_LIMIT", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        #[arg(id = "dead_letters_limit", long = "limit", env = "DEAD_LETTERS_LIMIT", default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
         limit: u32,
     },
-    /// Show one with its payload
-    Show {
-        /// Its event_id
-        #[arg(value_name = "EVENT")]
-        event: Uuid,
-    },
+    /// Show one with its payload, or all of an aggregate
+    Show(Chosen),
     /// Send them again, before what their aggregate has held back
     Redrive(Chosen),
     /// Drop them for good; what their aggregate has held back goes on
@@ -36,6 +32,9 @@ pub enum Command {
 #[group(required = true, multiple = false)]
 pub struct Chosen {
     /// The one with this event_id
+    #[arg(value_name = "EVENT")]
+    id: Option<Uuid>,
+    /// The same
     #[arg(long, env = "DEAD_LETTERS_EVENT", value_name = "EVENT")]
     event: Option<Uuid>,
     /// All of this aggregate, TYPE:ID
@@ -56,30 +55,50 @@ fn aggregate(text: &str) -> Result<Which, String> {
 pub(crate) async fn command(ctx: &Context, command: &Command) -> Result<ExitCode, JobError> {
     match command {
         Command::List { aggregate, limit } => list(ctx, aggregate.as_ref(), *limit).await,
-        Command::Show { event } => show(ctx, *event).await,
+        Command::Show(chosen) => show(ctx, &chosen.which()?).await,
         Command::Redrive(chosen) => {
             let which = chosen.which()?;
-            let redriving = async |tx: &mut sqlx::PgConnection| dead_letters::redrive(tx, &which).await;
-            told(ctx, "redriven", &ctx.db.transaction("redrive dead letters", redriving).await?)
+            let dry_run = ctx.run.dry_run;
+            let redriving = async |tx: &mut sqlx::PgConnection| {
+                Ok::<_, sqlx::Error>(match dead_letters::holder(tx, &which).await? {
+                    Some(holder) => Err(holder),
+                    None if dry_run => Ok(dead_letters::list(tx, Some(&which), i64::MAX).await?),
+                    None => Ok(dead_letters::redrive(tx, &which).await?),
+                })
+            };
+            match ctx.db.transaction("redrive dead letters", redriving).await? {
+                Ok(letters) => told(ctx, if dry_run { "would redrive" } else { "redriven" }, &letters),
+                Err(holder) => Err(JobError::data(format_args!(
+                    "later events of its aggregate wait for dead letter {holder} and would overtake that; decide about {holder} \
+                     first, or redrive the whole aggregate with --aggregate"
+                ))),
+            }
         }
         Command::Discard(chosen) => {
             let which = chosen.which()?;
-            let discarding = async |tx: &mut sqlx::PgConnection| dead_letters::discard(tx, &which).await;
-            told(ctx, "discarded", &ctx.db.transaction("discard dead letters", discarding).await?)
+            let dry_run = ctx.run.dry_run;
+            let discarding = async |tx: &mut sqlx::PgConnection| {
+                if dry_run {
+                    return dead_letters::list(tx, Some(&which), i64::MAX).await;
+                }
+                dead_letters::discard(tx, &which).await
+            };
+            let letters = ctx.db.transaction("discard dead letters", discarding).await?;
+            told(ctx, if dry_run { "would discard" } else { "discarded" }, &letters)
         }
     }
 }
 
 impl Chosen {
     fn which(&self) -> Result<Which, JobError> {
-        let event = self.event.map(Which::Event);
+        let event = self.id.or(self.event).map(Which::Event);
         event.or_else(|| self.aggregate.clone()).ok_or_else(|| JobError::bug("clap asks for one of the two"))
     }
 }
 
 fn told(ctx: &Context, what: &str, letters: &[DeadLetter]) -> Result<ExitCode, JobError> {
     if letters.is_empty() {
-        return Err(JobError::data("there is no such dead letter; see dead-letters list"));
+        return Err(none());
     }
     if ctx.run.output == Output::Json {
         screen::line(&serde_json::json!(letters).to_string());
@@ -121,20 +140,31 @@ async fn list(ctx: &Context, which: Option<&Which>, limit: u32) -> Result<ExitCo
     Ok(ExitCode::Done)
 }
 
-async fn show(ctx: &Context, event: Uuid) -> Result<ExitCode, JobError> {
+async fn show(ctx: &Context, which: &Which) -> Result<ExitCode, JobError> {
     let found = ctx
         .db
-        .transaction("read a dead letter", async |tx| {
-            let letter = dead_letters::list(tx, Some(&Which::Event(event)), 1).await?.pop();
-            Ok::<_, sqlx::Error>(letter.zip(dead_letters::payload(tx, event).await?))
+        .transaction("read dead letters", async |tx| {
+            let mut found = Vec::new();
+            for letter in dead_letters::list(tx, Some(which), i64::MAX).await? {
+                if let Some(payload) = dead_letters::payload(tx, letter.event_id).await? {
+                    found.push((letter, payload));
+                }
+            }
+            Ok::<_, sqlx::Error>(found)
         })
         .await?;
-    let Some((letter, payload)) = found else {
-        return Err(JobError::data(format_args!("{event} is no dead letter; see dead-letters list")));
-    };
-    let told = serde_json::to_string_pretty(&letter).map_err(JobError::bug)?;
-    // To the letter: a number beyond 2^53 must not be rounded by us.
-    let told = told.trim_end_matches('}').trim_end();
-    screen::line(&format!("{told},\n  \"payload\": {payload}\n}}"));
+    if found.is_empty() {
+        return Err(none());
+    }
+    for (letter, payload) in found {
+        let told = serde_json::to_string_pretty(&letter).map_err(JobError::bug)?;
+        // To the letter: a number beyond 2^53 must not be rounded by us.
+        let told = told.trim_end_matches('}').trim_end();
+        screen::line(&format!("{told},\n  \"payload\": {payload}\n}}"));
+    }
     Ok(ExitCode::Done)
+}
+
+fn none() -> JobError {
+    JobError::data("there is no such dead letter; see dead-letters list")
 }

@@ -17,6 +17,7 @@ use job::{
 };
 use metrics::outbox as metric;
 use outbox::{Sink, sink::SinkError};
+use runtime::Snapshot;
 use store::outbox::{
     held,
     pages::{self, Place},
@@ -64,12 +65,16 @@ pub(crate) struct Drain<'a, S> {
     /// Events read in this run, and those of them that are published and deleted, or held back.
     pub(crate) read: Cell<u64>,
     pub(crate) settled: Cell<u64>,
+    /// Events that an earlier owner had published, and that this run deleted.
+    pub(crate) adopted: Cell<u64>,
     pub(crate) suspicion: RefCell<Suspicion>,
     /// The lowest number in each bucket that was read in this pass and not tried to the end.
     left: RefCell<HashMap<i16, i64>>,
     /// The sink has taken something in this pass.
     pub(crate) took: Cell<bool>,
     horizon: RefCell<Horizon>,
+    /// In which all pages of a pass are read: an event is met with all earlier ones of its aggregate or not at all.
+    pub(crate) snapshot: RefCell<Option<Snapshot>>,
     /// When it was read which aggregates are held back; none: it is to be read anew.
     pub(crate) held_at: Cell<Option<Instant>>,
     soft: Cell<i64>,
@@ -122,10 +127,12 @@ impl<'a, S: Sink> Drain<'a, S> {
             db_time: Cell::default(),
             read: Cell::default(),
             settled: Cell::default(),
+            adopted: Cell::default(),
             suspicion: RefCell::default(),
             left: RefCell::default(),
             took: Cell::default(),
             horizon: RefCell::default(),
+            snapshot: RefCell::default(),
             held_at: Cell::default(),
             soft: Cell::default(),
             yields: Cell::default(),
@@ -138,7 +145,12 @@ impl<'a, S: Sink> Drain<'a, S> {
     /// # Errors
     /// PostgreSQL fails, or a bug.
     pub(crate) async fn pass(&self) -> Result<Pass, JobError> {
-        let pass = self.try_pass().await;
+        let pass = tokio::select! {
+            biased;
+            pass = self.try_pass() => pass,
+            never = self.watch() => match never {},
+        };
+        self.end_snapshot().await;
         if matches!(pass, Err(_) | Ok(Pass::Trouble(Trouble::Lost))) {
             // It may be another server, with an earlier state, that answers next: what it says counts.
             self.in_doubt(Trouble::Lost);
@@ -155,21 +167,23 @@ impl<'a, S: Sink> Drain<'a, S> {
         self.left.borrow_mut().clear();
         // What was read and came to nothing counts for nobody.
         self.read.set(self.settled.get());
+        self.pace.borrow_mut().nothing_under_way();
+        self.pace.borrow_mut().shared.begin();
         if let Err(trouble) = self.share().await? {
             return Ok(Pass::Trouble(self.in_doubt(trouble)));
         }
         self.load_held().await?;
         let start = self.look().await?;
+        let start = self.begin_to_read(start).await?;
         self.place(start);
+        self.pace.borrow_mut().shared.end();
         let before = self.read.get();
         let sizer = Sizer::new(self.settings.options.batch_size as usize, IN_FLIGHT, Duration::ZERO);
-        self.pace.borrow_mut().nothing_under_way();
         let end = tokio::select! {
             biased;
             end = batches::run(self.ctx, sizer, self) => end,
             () = self.keep() => Ok(End::Flow),
             never = self.end_long_pass() => match never {},
-            never = self.watch() => match never {},
         };
         self.suspicion.borrow_mut().pass_ended(self.took.get());
         let end = end?;
@@ -309,6 +323,26 @@ impl<'a, S: Sink> Drain<'a, S> {
         Ok(start)
     }
 
+    /// Everything that the look says cannot appear any more is in the snapshot, since that is taken later.
+    async fn begin_to_read(&self, mut start: Start) -> Result<Start, JobError> {
+        let what = "begin to read events";
+        let mut snapshot = self.ctx.db.snapshot(what).await?;
+        if self.horizon.borrow().leaves_out() {
+            let unseen = snapshot.read(what, async |tx| pages::unseen(tx).await).await?;
+            start.go_back |= self.horizon.borrow().is_overtaken(&unseen);
+        }
+        self.snapshot.replace(Some(snapshot));
+        Ok(start)
+    }
+
+    /// Nothing more is read in this pass.
+    pub(crate) async fn end_snapshot(&self) {
+        let snapshot = self.snapshot.take();
+        if let Some(snapshot) = snapshot {
+            snapshot.end().await;
+        }
+    }
+
     /// The numbers have gone back: PostgreSQL was restored to an earlier state, and what comes will lie below the floors.
     async fn forget_floors(&self, last: i64) -> Result<(), JobError> {
         warn!(
@@ -351,7 +385,9 @@ impl<'a, S: Sink> Drain<'a, S> {
         let owned = self.lanes.borrow().owned();
         let reading = async |tx: &mut sqlx::PgConnection| {
             // What is counted begins at the floors: the present ones. Whether all are still ours is of no matter here.
-            partitions::settle(tx, &owned).await?;
+            if !owned.is_empty() {
+                partitions::settle(tx, &owned).await?;
+            }
             state::state(tx).await
         };
         let state = self.ctx.db.transaction("read gauges", reading).await?;

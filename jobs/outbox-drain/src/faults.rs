@@ -200,6 +200,12 @@ impl Numbers {
         faults.reordered(entry);
     }
 
+    /// Whether the first numbers of several partitions are away, of every one that is there: trimming does that. Somebody who
+    /// deletes entries one by one, and a Redis that loses some, hardly do.
+    pub(crate) fn look_trimmed(&self) -> bool {
+        self.0.len() > 1 && self.0.values().all(|partition| partition.head.is_some())
+    }
+
     /// The stream is at its end; what PostgreSQL knows to be published must have been there.
     pub(crate) fn close(self, acknowledged: &HashMap<u16, i64>, is_trimmed: bool, faults: &mut Faults) {
         let mut partitions = self.0;

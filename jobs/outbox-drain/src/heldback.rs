@@ -44,6 +44,11 @@ impl HeldBack {
         self.0.get(&key).is_some_and(|state| state.is_due)
     }
 
+    /// The event that its aggregate goes on with, if it is held back.
+    pub(crate) fn from(&self, key: u64) -> Option<i64> {
+        self.0.get(&key).map(|state| state.from)
+    }
+
     /// [`Held::version`] of its row; 0 when it was not held back.
     pub(crate) fn version(&self, key: u64) -> u32 {
         self.0.get(&key).map_or(0, |state| state.version)

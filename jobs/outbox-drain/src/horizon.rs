@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use store::outbox::pages::Look;
+use store::outbox::pages::{Look, Unseen};
 use tokio::time::Instant;
 
 /// A transaction open for longer is not waited for.
@@ -26,8 +26,8 @@ const MARKS: usize = 32;
 pub(crate) struct Horizon {
     marks: VecDeque<Mark>,
     seen: HashMap<String, Instant>,
-    /// Transactions that a soft floor in use has left out.
-    left_out: HashSet<String>,
+    /// Transactions that a soft floor in use has left out, with their ids as far as they are known.
+    left_out: HashMap<String, Option<u32>>,
     hard: i64,
     soft: i64,
 }
@@ -57,15 +57,27 @@ impl Horizon {
         self.hard
     }
 
+    /// Whether a snapshot may see what a transaction brought that is left out: then reading in it must begin at the true floor,
+    /// or a later event of an aggregate would be met without the earlier one.
+    pub(crate) fn is_overtaken(&self, unseen: &Unseen) -> bool {
+        self.left_out.values().any(|id| id.is_none_or(|id| !unseen.hides(id)))
+    }
+
+    /// Whether any transaction is left out.
+    pub(crate) fn leaves_out(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
     /// Takes in a look that was had before the pass reads.
     pub(crate) fn take_in(&mut self, look: Look, now: Instant) -> Start {
-        let open: HashSet<String> = look.open.into_iter().collect();
+        let ids: HashMap<String, Option<u32>> = look.open.into_iter().map(|open| (open.transaction, open.id)).collect();
+        let open: HashSet<String> = ids.keys().cloned().collect();
         self.seen.retain(|transaction, _| open.contains(transaction));
         for transaction in &open {
             self.seen.entry(transaction.clone()).or_insert(now);
         }
         let left_out = self.left_out.len();
-        self.left_out.retain(|transaction| open.contains(transaction));
+        self.left_out.retain(|transaction, _| open.contains(transaction));
         let go_back = self.left_out.len() < left_out;
 
         for mark in &mut self.marks {
@@ -73,7 +85,7 @@ impl Horizon {
         }
         self.marks.push_back(Mark { number: look.last, waiting: open });
         let straggles = |transaction: &String| {
-            self.left_out.contains(transaction)
+            self.left_out.contains_key(transaction)
                 || self.seen.get(transaction).is_some_and(|since| now.duration_since(*since) >= STRAGGLES)
         };
         if let Some(settled) = self.marks.iter().rposition(|mark| mark.waiting.is_empty()) {
@@ -88,7 +100,8 @@ impl Horizon {
             newly.clone_from(&mark.waiting);
         }
         let is_open = self.marks.back().is_some_and(|mark| !mark.waiting.iter().all(straggles));
-        self.left_out.extend(newly);
+        let left_out = self.left_out.keys().cloned().chain(newly).collect::<HashSet<_>>();
+        self.left_out = left_out.into_iter().map(|one| (one.clone(), ids.get(&one).copied().flatten())).collect();
         if self.marks.len() > MARKS {
             self.marks.remove(1);
         }
@@ -98,10 +111,13 @@ impl Horizon {
 
 #[cfg(test)]
 mod tests {
+    use store::outbox::pages::Open;
+
     use super::*;
 
     fn look(last: i64, open: &[&str]) -> Look {
-        Look { now: time::OffsetDateTime::UNIX_EPOCH, last, open: open.iter().map(|&one| one.to_owned()).collect() }
+        let open = open.iter().map(|&one| Open { transaction: one.to_owned(), id: None });
+        Look { now: time::OffsetDateTime::UNIX_EPOCH, last, open: open.collect() }
     }
 
     #[test]

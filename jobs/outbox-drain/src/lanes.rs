@@ -7,6 +7,7 @@ use store::outbox::{
     BUCKETS,
     partitions::{LASTS_SECONDS, Owned, Split, Taken},
 };
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 /// Time between two signs of life.
@@ -14,11 +15,16 @@ pub(crate) const RENEW: Duration = Duration::from_millis(2500);
 /// For how long partitions count as ours without one: less than the database's view, counted from before we asked.
 const HOLDS: Duration = Duration::from_secs(LASTS_SECONDS as u64 - 2);
 
+/// A partition that nobody has taken for so long is left over.
+const LEFT_OVER: Duration = Duration::from_secs(3);
+
 /// A partition of ours.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Own {
     /// Our fencing token.
     pub token: i64,
+    /// When the server started at which we took it.
+    pub server: OffsetDateTime,
     /// Where a pass begins that must miss nothing.
     pub floor: i64,
     /// Number of the last event that PostgreSQL knows to be published.
@@ -37,13 +43,31 @@ pub(crate) struct Lanes {
     own: BTreeMap<i16, Own>,
     partitions: i16,
     holds_until: Instant,
+    /// There are enough partitions for every run to hold one.
+    pub is_one_for_each: bool,
+    /// Partitions that we hold beyond our fair share, since nobody else took them: shares that are cut in different ways (workers
+    /// beside the pods of an Indexed Job) may leave some over.
+    pub extra: usize,
+    /// Since when some have been left over.
+    left_over: Option<Instant>,
+    /// How many runs shared when that was looked at.
+    runs: i64,
     /// When the shares were last looked at.
     pub looked_at: Option<Instant>,
 }
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self { own: BTreeMap::new(), partitions: 1, holds_until: Instant::now(), looked_at: None }
+        Self {
+            own: BTreeMap::new(),
+            partitions: 1,
+            holds_until: Instant::now(),
+            is_one_for_each: true,
+            extra: 0,
+            left_over: None,
+            runs: 0,
+            looked_at: None,
+        }
     }
 }
 
@@ -53,9 +77,16 @@ impl Lanes {
         if split.is_closed {
             return 0;
         }
-        let all = (0..split.partitions).filter(|partition| partition % count == index).count();
-        let runs = usize::try_from(split.runs).unwrap_or(1).max(1);
-        all.div_ceil(runs)
+        Self::all(split, index, count).div_ceil(runs(split))
+    }
+
+    /// Whether there are enough for every run to hold one.
+    pub(crate) fn one_for_each(split: Split, index: i16, count: i16) -> bool {
+        !split.is_closed && Self::all(split, index, count) >= runs(split)
+    }
+
+    fn all(split: Split, index: i16, count: i16) -> usize {
+        (0..split.partitions).filter(|partition| partition % count == index).count()
     }
 
     /// Takes over what was taken.
@@ -63,6 +94,7 @@ impl Lanes {
         for taken in taken {
             let own = Own {
                 token: taken.fencing_token,
+                server: taken.server,
                 floor: taken.floor,
                 acknowledged: taken.acknowledged,
                 next: 1,
@@ -79,6 +111,20 @@ impl Lanes {
             self.own.clear();
             self.partitions = partitions;
         }
+    }
+
+    /// How many may be taken although they are beyond our fair share, where so many are `free`: all, once that has lasted.
+    pub(crate) fn may_take_beyond(&mut self, free: i64, runs: i64, now: Instant) -> i64 {
+        if self.runs != runs {
+            // Shares are cut anew.
+            (self.runs, self.extra, self.left_over) = (runs, 0, None);
+        }
+        if free == 0 {
+            self.left_over = None;
+            return 0;
+        }
+        let since = *self.left_over.get_or_insert(now);
+        if now.duration_since(since) >= LEFT_OVER { free } else { 0 }
     }
 
     /// They are ours for some time from `asked_at` on.
@@ -172,7 +218,7 @@ impl Lanes {
     pub(crate) fn owned(&self) -> Owned {
         let mut owned = Owned::default();
         for (&partition, own) in &self.own {
-            owned.add(partition, own.token, own.floor, 0);
+            owned.add(partition, own.token, own.server, own.floor, 0);
         }
         owned
     }
@@ -181,6 +227,10 @@ impl Lanes {
 /// A partition as a sink knows it.
 pub(crate) fn lane(partition: i16, token: i64) -> Lane {
     Lane { partition: partition.unsigned_abs(), token }
+}
+
+fn runs(split: Split) -> usize {
+    usize::try_from(split.runs).unwrap_or(1).max(1)
 }
 
 #[cfg(test)]

@@ -38,7 +38,7 @@ use outbox::{
     webhook::WebhookSink,
 };
 use runtime::{
-    Secret,
+    Clock, Secret,
     config::{Problems, SecretSpec},
 };
 
@@ -116,10 +116,20 @@ impl Job for OutboxDrain {
         matches!(command, Command::Worker)
     }
 
-    fn alone(settings: &Settings, command: &Command) -> Option<Result<ExitCode, JobError>> {
+    fn alone(options: &Options, clock: &Clock, command: &Command) -> Option<Result<ExitCode, JobError>> {
         match command {
-            Command::Health { max_age } => Some(health::health(settings, *max_age)),
+            Command::Health { max_age } => Some(health::health(options, clock, *max_age)),
             _ => None,
+        }
+    }
+
+    fn needs_redis(settings: &Settings, command: Option<&Command>) -> bool {
+        match command {
+            None | Some(Command::Worker | Command::Partitions(partitions::Command::Set { .. })) => {
+                matches!(settings.target, Target::Redis(_))
+            }
+            Some(Command::Reconcile) => true,
+            Some(Command::DeadLetters(_) | Command::Partitions(_) | Command::Health { .. }) => false,
         }
     }
 

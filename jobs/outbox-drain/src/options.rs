@@ -1,6 +1,6 @@
 //! Settings of the drain: what operators write, and what the run works with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum, value_parser};
 use job::Setup;
@@ -90,7 +90,7 @@ pub struct Options {
     /// held
     #[arg(long, env, default_value = "hold", value_enum)]
     pub dead_letter_policy: DeadLetterPolicy,
-    /// File that a worker writes whenever it gets on, or there is nothing to do; health reads it
+    /// File that a worker writes whenever it gets on, or there is nothing to do; health looks when that was
     #[arg(long, env, value_name = "PATH")]
     pub worker_heartbeat_file: Option<PathBuf>,
     /// Whether this process may poll the outbox; a worker with false refuses to start
@@ -160,17 +160,12 @@ pub struct Settings {
     pub target: Target,
     /// Which partitions are ours to take.
     pub share: Share,
-    /// For the age of a heartbeat.
-    pub clock: runtime::Clock,
 }
 
 impl Settings {
-    /// What the numbers of the events count.
-    pub(crate) fn stream(&self) -> String {
-        match self.options.outbox_sink {
-            SinkKind::Redis => self.options.outbox_stream.clone(),
-            other => other.name().to_owned(),
-        }
+    /// What the numbers of the events count; none: the sink numbers nothing.
+    pub(crate) fn stream(&self) -> Option<&str> {
+        (self.options.outbox_sink == SinkKind::Redis).then_some(&*self.options.outbox_stream)
     }
 }
 
@@ -182,7 +177,16 @@ pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems
         problems.add("SHARD_COUNT", format_args!("{}, but there are at most {most} partitions", setup.shard.count));
         return None;
     }
+    if let Some(folder) = options.worker_heartbeat_file.as_deref().and_then(Path::parent)
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        problems.add(
+            "WORKER_HEARTBEAT_FILE",
+            format_args!("{} is no folder; the file is written into it", folder.display()),
+        );
+    }
     let narrow = |n: u32| i16::try_from(n).unwrap_or(i16::MAX);
     let share = Share { index: narrow(setup.shard.index), count: narrow(setup.shard.count) };
-    Some(Settings { options: options.clone(), target: target?, share, clock: setup.clock.clone() })
+    Some(Settings { options: options.clone(), target: target?, share })
 }

@@ -1,5 +1,7 @@
 //! Which partitions are ours: taking a share, asking what an earlier owner left in flight, signs of life, giving up.
 
+use std::cell::Cell;
+
 use futures::future::join_all;
 use job::{Job, JobError};
 use metrics::outbox as metric;
@@ -74,19 +76,32 @@ impl<S: Sink> Drain<'_, S> {
                 let mut taken = Vec::new();
                 if fair > held.len() {
                     let most = i64::try_from(fair - held.len()).unwrap_or(0);
-                    taken = partitions::take(tx, &self.ctx.run.run_id, share, &stream, &held, most, false).await?;
+                    taken = partitions::take(tx, &self.ctx.run.run_id, share, stream, &held, most, false).await?;
                 }
-                Ok::<_, sqlx::Error>(Some((split, fair, taken)))
+                let free = partitions::free(tx, share).await?;
+                let beyond = self.lanes.borrow_mut().may_take_beyond(free, split.runs, asked_at);
+                let mut extra = 0;
+                if beyond > 0 {
+                    let held: Vec<i16> =
+                        held.iter().copied().chain(taken.iter().map(|taken| taken.partition)).collect();
+                    let more = partitions::take(tx, &self.ctx.run.run_id, share, stream, &held, beyond, false).await?;
+                    extra = more.len();
+                    taken.extend(more);
+                }
+                Ok::<_, sqlx::Error>(Some((split, fair, taken, extra)))
             })
             .await?;
-        let Some((split, fair, taken)) = shared else { return Ok(false) };
+        let Some((split, fair, taken, extra)) = shared else { return Ok(false) };
         let surplus = {
             let mut lanes = self.lanes.borrow_mut();
             lanes.split(split.partitions);
             lanes.renewed(asked_at);
             lanes.looked_at = Some(asked_at);
+            lanes.is_one_for_each = Lanes::one_for_each(split, share.index, share.count);
             lanes.add(&taken);
-            lanes.give_up(fair)
+            lanes.extra += extra;
+            let most = fair + lanes.extra;
+            lanes.give_up(most)
         };
         if !taken.is_empty() || !surplus.is_empty() {
             self.held_at.set(None);
@@ -102,7 +117,7 @@ impl<S: Sink> Drain<'_, S> {
         let mut lost = 0;
         for (partition, own, answer) in &adopted {
             let last = answer.last_number.unwrap_or(0).max(own.acknowledged);
-            owned.add(*partition, own.token, 0, last);
+            owned.add(*partition, own.token, own.server, 0, last);
             if let Some(known) = answer.last_number.filter(|known| *known < own.acknowledged) {
                 lost += own.acknowledged.abs_diff(known);
                 error!(
@@ -113,30 +128,39 @@ impl<S: Sink> Drain<'_, S> {
                 );
             }
         }
-        self.ctx.note_counters(|delta| delta.add(&metric::LOST, &[], lost));
         let buckets = self.lanes.borrow().buckets();
-        let ours = self
+        let is_lost = Cell::new(false);
+        let sink = self.settings.options.outbox_sink.name();
+        let written = self
             .ctx
-            .db
-            .transaction("delete what is published already", async |tx| {
+            .checkpoint("delete what is published already", async |tx, delta| {
                 if !partitions::settle(tx, &owned).await? {
-                    return Ok(false);
+                    is_lost.set(true);
+                    // Any error: the transaction is rolled back.
+                    return Err(sqlx::Error::RowNotFound);
                 }
+                let mut deleted = 0;
                 for (partition, _, answer) in &adopted {
                     let of = buckets.iter().filter(|(_, other)| other == partition).map(|&(bucket, _)| bucket);
                     let of: Vec<i16> = of.collect();
                     for published in answer.published.chunks(1000) {
                         let seqs: Vec<i64> = published.iter().map(|event| event.seq).collect();
                         let tails: Vec<String> = published.iter().map(|event| event.tail.clone()).collect();
-                        pages::delete_adopted(tx, &of, &seqs, &tails).await?;
+                        deleted += pages::delete_adopted(tx, &of, &seqs, &tails).await?;
                     }
                 }
-                Ok::<_, sqlx::Error>(true)
+                // Whoever published them did not come to count them.
+                delta.scanned += deleted;
+                delta.changed += deleted;
+                delta.add(&metric::PUBLISHED, &[sink], deleted);
+                delta.add(&metric::LOST, &[], lost);
+                Ok(deleted)
             })
-            .await?;
-        if !ours {
+            .await;
+        if is_lost.get() {
             return Ok(false);
         }
+        self.adopted.set(self.adopted.get() + written?);
         let mut lanes = self.lanes.borrow_mut();
         for (partition, own, answer) in adopted {
             self.sink.confirmed(lane(partition, own.token), 0);
@@ -147,6 +171,12 @@ impl<S: Sink> Drain<'_, S> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether it holds partitions, or none is left for it.
+    pub(crate) fn has_its_share(&self) -> bool {
+        let lanes = self.lanes.borrow();
+        !lanes.is_one_for_each || !lanes.partitions().is_empty()
     }
 
     /// Gives signs of life during a pass; ends when the partitions are lost.
@@ -172,7 +202,7 @@ impl<S: Sink> Drain<'_, S> {
                 Ok(Ok((true, split))) => {
                     self.lanes.borrow_mut().renewed(asked_at);
                     let share = self.settings.share;
-                    if Lanes::fair(split, share.index, share.count) < owned.len() {
+                    if Lanes::fair(split, share.index, share.count) + self.lanes.borrow().extra < owned.len() {
                         self.yields.set(true);
                     }
                 }
@@ -201,7 +231,7 @@ impl<S: Sink> Drain<'_, S> {
         }
         let mut owned = Owned::default();
         for (partition, own) in lanes {
-            owned.add(*partition, own.token, own.floor, 0);
+            owned.add(*partition, own.token, own.server, own.floor, 0);
         }
         let left = self.ctx.db.transaction("give partitions up", async |tx| partitions::leave(tx, &owned).await).await;
         if let Err(error) = left {
@@ -216,7 +246,7 @@ impl<S: Sink> Drain<'_, S> {
         let stream = self.settings.stream();
         let what = "take all partitions";
         let taking = async |tx: &mut sqlx::PgConnection| {
-            let taken = partitions::take(tx, &self.ctx.run.run_id, all, &stream, &[], BUCKETS.into(), true).await?;
+            let taken = partitions::take(tx, &self.ctx.run.run_id, all, stream, &[], BUCKETS.into(), true).await?;
             Ok::<_, sqlx::Error>((partitions::split(tx, OutboxDrain::NAME, all).await?.partitions, taken))
         };
         let (partitions, taken) = self.ctx.db.transaction(what, taking).await?;

@@ -30,6 +30,10 @@ pub(crate) struct Pace {
     said: BTreeMap<Cause, Instant>,
     /// `status` says why it is slow.
     is_noted: bool,
+    /// Why it was slow last.
+    reasons: String,
+    /// Sharing the partitions and looking where to begin.
+    pub(crate) shared: Step,
     /// Reading a page.
     pub(crate) read: Step,
     /// Publishing one.
@@ -44,6 +48,8 @@ impl Default for Pace {
             since: Instant::now(),
             said: BTreeMap::new(),
             is_noted: false,
+            reasons: String::new(),
+            shared: Step::default(),
             read: Step::default(),
             published: Step::default(),
             settled: Step::default(),
@@ -56,6 +62,7 @@ impl Default for Pace {
 enum Cause {
     Lock,
     DeadRows,
+    Sharing,
     Publishing,
     Reading,
     Deleting,
@@ -101,6 +108,7 @@ impl Step {
 /// Average times of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Times {
+    shared: Duration,
     read: Duration,
     published: Duration,
     settled: Duration,
@@ -109,16 +117,17 @@ struct Times {
 impl Pace {
     /// Steps that were under way were given up.
     pub(crate) fn nothing_under_way(&mut self) {
-        for step in [&mut self.read, &mut self.published, &mut self.settled] {
+        for step in [&mut self.shared, &mut self.read, &mut self.published, &mut self.settled] {
             (step.under_way, step.since) = (0, None);
         }
     }
 
     /// The times, if the window is over or a step does not end.
     fn due(&self) -> Option<Times> {
-        let [read, published, settled] = [self.read, self.published, self.settled];
-        let is_stuck = [read, published, settled].iter().any(|step| step.lasts() >= STUCK);
-        let times = Times { read: read.time(), published: published.time(), settled: settled.time() };
+        let steps = [self.shared, self.read, self.published, self.settled];
+        let is_stuck = steps.iter().any(|step| step.lasts() >= STUCK);
+        let [shared, read, published, settled] = steps.map(|step| step.time());
+        let times = Times { shared, read, published, settled };
         (is_stuck || self.since.elapsed() >= WINDOW).then_some(times)
     }
 
@@ -135,14 +144,15 @@ impl Pace {
     /// A new window begins; what is under way goes on.
     fn begin_window(&mut self) {
         self.since = Instant::now();
-        for step in [&mut self.read, &mut self.published, &mut self.settled] {
+        for step in [&mut self.shared, &mut self.read, &mut self.published, &mut self.settled] {
             (step.ended, step.took) = (0, Duration::ZERO);
         }
     }
 }
 
 impl<S: Sink> Drain<'_, S> {
-    /// Looks, now and then, whether the drain is slow, and says why in one line and in `status`.
+    /// Looks, now and then, whether the drain is slow, and says why in one line and in `status`. Of a bounded run `status` goes on
+    /// saying why it was.
     pub(crate) async fn say_if_slow(&self) {
         let Some(times) = self.pace.borrow().due() else { return };
         self.pace.borrow_mut().begin_window();
@@ -168,6 +178,20 @@ impl<S: Sink> Drain<'_, S> {
         }
     }
 
+    /// What `status` says when it is over, or the run is.
+    pub(crate) async fn note_that_it_was_slow(&self) {
+        let was = {
+            let mut pace = self.pace.borrow_mut();
+            if !std::mem::take(&mut pace.is_noted) {
+                return;
+            }
+            format!("was slow: {}", pace.reasons)
+        };
+        if let Err(error) = self.ctx.note(Some(&was)).await {
+            warn!(%error, "why the drain was slow could not be noted");
+        }
+    }
+
     async fn look_why(&self, times: Times) -> Result<(), JobError> {
         let diagnosis = self.ctx.db.transaction("look what is slow", async |tx| diagnose(tx).await).await?;
         let reasons = reasons(times, &diagnosis);
@@ -175,17 +199,22 @@ impl<S: Sink> Drain<'_, S> {
         let is_noted = self.pace.borrow().is_noted;
         if reasons.is_empty() {
             if is_noted {
-                self.ctx.note(None).await?;
-                self.pace.borrow_mut().is_noted = false;
+                if self.ctx.run.is_worker {
+                    self.ctx.note(None).await?;
+                    self.pace.borrow_mut().is_noted = false;
+                } else {
+                    self.note_that_it_was_slow().await;
+                }
             }
             return Ok(());
         }
         let reasons = reasons.into_iter().map(|(_, reason)| reason).collect::<Vec<_>>().join("; ");
         if is_news {
-            let (read, published, settled) = (times.read, times.published, times.settled);
-            warn!(?read, ?published, ?settled, dead_rows = diagnosis.dead_rows, reasons, "slow");
+            let Times { shared, read, published, settled } = times;
+            warn!(?shared, ?read, ?published, ?settled, dead_rows = diagnosis.dead_rows, reasons, "slow");
         }
         if is_news || !is_noted {
+            self.pace.borrow_mut().reasons.clone_from(&reasons);
             // Before: of one that failed nobody knows whether it was written.
             self.pace.borrow_mut().is_noted = true;
             self.ctx.note(Some(&format!("slow: {reasons}"))).await?;
@@ -223,6 +252,7 @@ fn reasons(times: Times, diagnosis: &Diagnosis) -> Vec<(Cause, String)> {
             reasons.push((cause, format!("{name} a page takes {} ms: look at {of}", took.as_millis())));
         }
     };
+    step(Cause::Sharing, "sharing the partitions, before", times.shared, &"PostgreSQL's locks, and Redis");
     step(Cause::Publishing, "publishing", times.published, &"the sink");
     step(Cause::Reading, "reading", times.read, &"PostgreSQL");
     step(Cause::Deleting, "deleting", times.settled, &"PostgreSQL's disk and locks");
@@ -237,7 +267,8 @@ mod tests {
 
     #[test]
     fn the_reason_names_who_and_what() {
-        let fast = Times { read: Duration::ZERO, published: Duration::ZERO, settled: Duration::ZERO };
+        let fast =
+            Times { shared: Duration::ZERO, read: Duration::ZERO, published: Duration::ZERO, settled: Duration::ZERO };
         let calm = Diagnosis { dead_rows: 0, holder: None, blocker: None };
         assert!(reasons(fast, &calm).is_empty());
         let holder = Holder { kind: "session".into(), pid: Some(7), name: "report".into(), age_seconds: Some(61.2) };

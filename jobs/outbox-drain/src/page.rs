@@ -17,6 +17,7 @@ use store::{
     },
     tid::Tid,
 };
+use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::{
@@ -29,6 +30,8 @@ use crate::{
 pub(crate) struct Claimed {
     /// Whose they are.
     pub(crate) lane: Lane,
+    /// When the server started at which they were read.
+    pub(crate) server: OffsetDateTime,
     /// Number of the batch.
     pub(crate) number: u64,
     /// In the order of their numbers.
@@ -66,16 +69,22 @@ impl<S: Sink> Batch for Drain<'_, S> {
     async fn claim(&self, size: usize) -> Result<Option<Vec<Claimed>>, JobError> {
         loop {
             if self.limit_reached() || self.yields.get() || self.trouble.borrow().is_some() {
+                self.end_snapshot().await;
                 return Ok(None);
             }
             let asked = self.places.borrow_mut().ask(size);
             if asked.places.is_empty() {
+                self.end_snapshot().await;
                 return Ok(None);
             }
             self.pace.borrow_mut().read.begin();
             let each = i64::try_from(asked.each).unwrap_or(i64::MAX);
             let reading = async |tx: &mut _| pages::read(tx, &asked.places, each, PAGE_BYTES).await;
-            let page = self.ctx.db.transaction("read events", reading).await?;
+            let Some(mut snapshot) = self.snapshot.take() else {
+                return Err(JobError::bug("reading events outside a pass"));
+            };
+            let page = snapshot.read("read events", reading).await?;
+            self.snapshot.replace(Some(snapshot));
             self.places.borrow_mut().advance(&asked, &page);
             self.pace.borrow_mut().read.end();
             if !page.events.is_empty() {
@@ -141,6 +150,10 @@ impl<S: Sink> Drain<'_, S> {
         for stored in stored {
             let key = held::key(&stored.aggregate_type, &stored.aggregate_id);
             if held.waits(key) {
+                // It waits for a later one, which must not make anybody forget this.
+                if held.from(key).is_some_and(|from| stored.seq < from) {
+                    self.put_off(stored.bucket, stored.seq);
+                }
                 continue;
             }
             if suspicion.leaves_out(key) {
@@ -156,7 +169,13 @@ impl<S: Sink> Drain<'_, S> {
             };
             let lane = lane(partition, own.token);
             let place = claimed.iter().position(|claimed| claimed.lane == lane).unwrap_or_else(|| {
-                claimed.push(Claimed { lane, number: own.next, events: Vec::new(), keys: Vec::new() });
+                claimed.push(Claimed {
+                    lane,
+                    server: own.server,
+                    number: own.next,
+                    events: Vec::new(),
+                    keys: Vec::new(),
+                });
                 own.next += 1;
                 claimed.len() - 1
             });

@@ -37,6 +37,10 @@ pub enum Command {
 pub(crate) async fn command(settings: &Settings, ctx: &Context, command: &Command) -> Result<ExitCode, JobError> {
     match command {
         Command::List => list(ctx).await,
+        Command::Set { n } if ctx.run.dry_run => {
+            screen::line(&format!("the outbox would be split into {n} partitions"));
+            Ok(ExitCode::Done)
+        }
         Command::Set { n } => set(settings, ctx, *n).await,
     }
 }

@@ -101,7 +101,8 @@ async fn pass(
         }
     }
     if part == 0 {
-        numbers.close(acknowledged, span.is_trimmed, faults);
+        let is_trimmed = span.is_trimmed || span.is_shorter && numbers.look_trimmed();
+        numbers.close(acknowledged, is_trimmed, faults);
     }
     waiting(ctx, stream, &ids, is_ours, faults).await?;
     Ok(entries)

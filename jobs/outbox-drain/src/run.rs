@@ -24,9 +24,13 @@ const AGAIN: Duration = Duration::from_millis(10);
 /// Pause before the next look at partitions of others.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// Time between two readings of the gauges.
+pub(crate) const GAUGES: Duration = Duration::from_secs(15);
+
 /// Drains until nothing is left, `MAX_EVENTS` are out or the time is over.
 pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobError> {
     let ended = until_empty(drain).await;
+    drain.note_that_it_was_slow().await;
     let state = match drain.gauges().await {
         Ok(state) => Some(state),
         Err(error) => {
@@ -40,7 +44,7 @@ pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErro
     let (ending, note) = match ended {
         Ended::Stopped => (Ending::Stopped, None),
         Ended::ReaderGone => (Ending::Done, Some("whoever read standard output has gone".to_owned())),
-        Ended::Empty if drain.read.get() == 0 => (Ending::NothingToDo, None),
+        Ended::Empty if drain.read.get() + drain.adopted.get() == 0 => (Ending::NothingToDo, None),
         Ended::Empty | Ended::Limit => (Ending::Done, None),
     };
     let note = note.or_else(|| {
@@ -63,7 +67,16 @@ enum Ended {
 async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
     let mut outage = Outage::default();
     let mut seen: Option<Vec<Foreign>> = None;
+    let mut gauges_at: Option<Instant> = None;
     loop {
+        if gauges_at.is_none_or(|at| at.elapsed() >= GAUGES) {
+            match drain.gauges().await {
+                Ok(state) if gauges_at.is_none() => drain.ctx.expect_total(state.backlog.unsigned_abs()),
+                Ok(_) => {}
+                Err(error) => warn!(%error, "gauges could not be read"),
+            }
+            gauges_at = Some(Instant::now());
+        }
         let pass = drain.pass().await;
         if drain.ctx.stop.is_stopped() {
             return Ok(Ended::Stopped);

@@ -14,6 +14,7 @@ use store::outbox::{
     pages::{self, Done},
     partitions::{self, Owned},
 };
+use time::OffsetDateTime;
 use tracing::warn;
 
 use crate::{drain::Drain, heldback::HeldBack, options::DeadLetterPolicy, page::Worked};
@@ -108,10 +109,10 @@ impl<'a> Told<'a> {
     fn of(worked: &'a [Worked], held: &HeldBack) -> Self {
         let mut told =
             Self { owned: Owned::default(), numbers: Vec::new(), done: Done::default(), rejected: Vec::new() };
-        let mut lanes: BTreeMap<u16, (i64, i64)> = BTreeMap::new();
+        let mut lanes: BTreeMap<u16, (i64, OffsetDateTime, i64)> = BTreeMap::new();
         for Worked { claimed, fates, last_number } in worked {
-            let lane = lanes.entry(claimed.lane.partition).or_insert((claimed.lane.token, 0));
-            lane.1 = lane.1.max(last_number.unwrap_or(0));
+            let lane = lanes.entry(claimed.lane.partition).or_insert((claimed.lane.token, claimed.server, 0));
+            lane.2 = lane.2.max(last_number.unwrap_or(0));
             for ((event, key), fate) in claimed.events.iter().zip(&claimed.keys).zip(fates) {
                 match fate {
                     Fate::Published => told.done.add(key.bucket, event.seq, key.at),
@@ -131,9 +132,9 @@ impl<'a> Told<'a> {
                 }
             }
         }
-        for (partition, (token, number)) in lanes {
+        for (partition, (token, server, number)) in lanes {
             told.numbers.push((Lane { partition, token }, number));
-            told.owned.add(i16::try_from(partition).unwrap_or(i16::MAX), token, 0, number);
+            told.owned.add(i16::try_from(partition).unwrap_or(i16::MAX), token, server, 0, number);
         }
         told
     }

@@ -47,6 +47,8 @@ impl Suspicion {
     pub(crate) fn pass_ended(&mut self, took: bool) {
         let culprits = std::mem::take(&mut self.culprits);
         self.stage = match std::mem::take(&mut self.stage) {
+            // There may be more of them than a pass tries: those of before are not tried again until others were.
+            Stage::LeaveOut(suspects) if !culprits.is_empty() => Stage::LeaveOut(&suspects | &culprits),
             _ if !culprits.is_empty() => Stage::LeaveOut(culprits),
             Stage::LeaveOut(suspects) if took => Stage::Try(suspects),
             _ => Stage::Calm,
@@ -70,6 +72,18 @@ mod tests {
         assert!(!suspicion.knows_life([7, 8].into_iter()), "another one fails, too");
         suspicion.pass_ended(true);
         assert!(!suspicion.knows_life([7].into_iter()));
+    }
+
+    #[test]
+    fn suspects_gather_until_others_are_reached() {
+        let mut suspicion = Suspicion::default();
+        suspicion.suspect(7);
+        suspicion.pass_ended(false);
+        suspicion.suspect(8);
+        suspicion.pass_ended(false);
+        assert!(suspicion.leaves_out(7) && suspicion.leaves_out(8) && !suspicion.leaves_out(9));
+        suspicion.pass_ended(true);
+        assert!(suspicion.knows_life([7, 8].into_iter()));
     }
 
     #[test]

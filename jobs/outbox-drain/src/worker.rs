@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::{
     drain::{Drain, Pass, Trouble},
     refused,
-    run::Outage,
+    run::{GAUGES, Outage},
 };
 
 /// Sleep after a pass that found something, and the first of those that found nothing; each is twice as long as the last.
@@ -23,8 +23,6 @@ const SHORTEST: Duration = Duration::from_millis(4);
 const LONGEST: Duration = Duration::from_secs(1);
 /// From this length on hints are worth asking for.
 const WITH_HINTS: Duration = Duration::from_millis(250);
-/// Time between two readings of the gauges.
-const GAUGES: Duration = Duration::from_secs(15);
 
 /// Publishes until it is told to stop.
 pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobError> {
@@ -48,7 +46,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
         match pass {
             Ok(Pass::Whole { read, .. }) => {
                 outage = Outage::default();
-                if read == 0 {
+                if read == 0 && drain.has_its_share() {
                     beat(drain);
                 }
                 sleep = if read > 0 { SHORTEST } else { (sleep * 2).min(LONGEST) };

@@ -55,6 +55,7 @@ struct Counted {
     doubtful: Option<Doubtful>,
     totals: HashMap<(String, String), i64>,
     gauges: Vec<(&'static Gauge, Vec<String>, f64)>,
+    note: Option<String>,
     expected: Option<u64>,
     in_order_at: Option<OffsetDateTime>,
 }
@@ -86,7 +87,8 @@ impl Context {
     }
 
     /// One batch: lets `work` write, checks that the lease still stands, and writes what `work` counted, in one
-    /// transaction that `what` names in errors. The numbers are in memory only after the commit.
+    /// transaction that `what` names in errors. The numbers are in memory only after the commit. A subcommand, which is no run,
+    /// has no lease, and its numbers count nowhere.
     ///
     /// # Errors
     /// The lease is lost or the database fails (a retry helps), or a statement is wrong; and, in a dry run, always.
@@ -98,6 +100,10 @@ impl Context {
     where
         E: Into<StatementError>,
     {
+        if let Part::Bystander = self.part {
+            let apart = async |tx: &mut PgConnection| work(tx, &mut Delta::default()).await.map_err(Into::into);
+            return Ok(self.db.transaction(what, apart).await?);
+        }
         let Part::Leased { slot, fencing_token, row } = &self.part else {
             return Err(JobError::bug(format_args!("{what}: a checkpoint outside a real run")));
         };
@@ -177,7 +183,13 @@ impl Context {
     /// The database fails.
     pub async fn note(&self, note: Option<&str>) -> Result<(), DbError> {
         let (Part::Leased { row, .. } | Part::Dry { row }) = &self.part else { return Ok(()) };
+        self.numbers().note = note.map(str::to_owned);
         self.db.transaction("write a note", async |tx| store::ledger::note(tx, *row, note).await).await
+    }
+
+    /// What was noted last: the run's end repeats it.
+    pub(crate) fn noted(&self) -> Option<String> {
+        self.numbers().note.clone()
     }
 
     /// Says that a worker gets on, or has nothing to do: to those who watch, that is as good as a run that ended well.

@@ -8,7 +8,10 @@
 use std::fmt::Debug;
 
 use identity::codes::ExitCode;
-use runtime::config::{Problems, SecretSpec};
+use runtime::{
+    Clock,
+    config::{Problems, SecretSpec},
+};
 
 pub mod batches;
 mod budget;
@@ -83,9 +86,14 @@ pub trait Job {
         false
     }
 
-    /// A subcommand that needs neither PostgreSQL nor Redis; none for those that do.
-    fn alone(_prepared: &Self::Prepared, _command: &Self::Command) -> Option<Result<ExitCode, JobError>> {
+    /// A subcommand that needs neither servers nor secrets; none for those that do.
+    fn alone(_options: &Self::Options, _clock: &Clock, _command: &Self::Command) -> Option<Result<ExitCode, JobError>> {
         None
+    }
+
+    /// Whether a run, or a subcommand, has to do with Redis in any case.
+    fn needs_redis(_prepared: &Self::Prepared, _command: Option<&Self::Command>) -> bool {
+        true
     }
 
     /// A further subcommand. It holds no lease, so it cannot checkpoint.

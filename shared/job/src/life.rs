@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
 use identity::codes::ExitCode;
 use runtime::{
-    Stop,
+    Clock, Stop,
     config::{self, Problems, SecretSpec, Secrets},
 };
 
@@ -41,6 +41,11 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
     if let Action::Status { limit } = asked.action {
         return exit(status::<J>(limit, asked.common.output, stop).await);
     }
+    if let Action::Own(command) = &asked.action
+        && let Some(ended) = J::alone(&asked.options, &Clock::System, command)
+    {
+        return exit(ended);
+    }
     let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
     let setup = Setup::new(asked.common, secrets, &mut problems);
     let mut settings = setup.settings(J::NAME, &mut problems);
@@ -63,10 +68,9 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
             return refused::<J>(&setup, &settings, &problems).await;
         }
     };
+    let command = if let Action::Own(command) = &asked.action { Some(command) } else { None };
+    settings.needs_redis = J::needs_redis(&prepared, command);
     if let (Action::Own(command), false) = (asked.action, settings.is_worker) {
-        if let Some(ended) = J::alone(&prepared, &command) {
-            return exit(ended);
-        }
         return exit(own::<J>(&setup, &settings, &prepared, command, stop).await);
     }
     loop {

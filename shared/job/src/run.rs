@@ -100,7 +100,8 @@ pub(crate) async fn connect(setup: &Setup, settings: &Settings) -> Result<Connec
     };
     let db = Database::new(options.clone(), setup.common.database_max_connections);
     let (_, now) = schema::check(&db).await?;
-    let redis = runtime::redis::connect(url).await?;
+    let redis =
+        if settings.needs_redis { runtime::redis::connect(url).await? } else { runtime::redis::connect_anew(url)? };
     Ok(Connections { db, redis, now })
 }
 
@@ -197,6 +198,10 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> JobError {
 
 /// Writes how the run ended, tells it, and gives the lease back last: until then nobody else pushes to our group.
 async fn finish(ctx: &Context, outcome: &mut Outcome, reporter: &Reporter<'_>, last_success: Option<OffsetDateTime>) {
+    outcome.note = match (outcome.note.take(), ctx.noted()) {
+        (Some(told), Some(noted)) => Some(format!("{told}; {noted}")),
+        (told, noted) => told.or(noted),
+    };
     let closed = close(ctx, outcome).await;
     outcome.tally = ctx.tally();
     outcome.details = ctx.details();

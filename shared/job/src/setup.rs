@@ -89,6 +89,8 @@ pub struct Setup {
 #[derive(Debug)]
 pub(crate) struct Settings {
     pub(crate) is_worker: bool,
+    /// Else it connects to Redis only if and when it has to do with it.
+    pub(crate) needs_redis: bool,
     /// It began before and failed, and that was told.
     pub(crate) is_retry: bool,
     pub(crate) run_id: String,
@@ -146,6 +148,7 @@ impl Setup {
         }
         Settings {
             is_worker: false,
+            needs_redis: true,
             is_retry: false,
             run_id,
             trigger: common.run_trigger.unwrap_or_else(|| Trigger::of_job(job_name.as_deref())),

@@ -10,11 +10,18 @@ use crate::{
 
 /// Standard output.
 #[derive(Debug)]
-pub struct StdoutSink(tokio::sync::Mutex<Stdout>);
+pub struct StdoutSink(tokio::sync::Mutex<Lines>);
+
+#[derive(Debug)]
+struct Lines {
+    stdout: Stdout,
+    /// The last write did not come to its end: maybe in the middle of a line.
+    is_torn: bool,
+}
 
 impl Default for StdoutSink {
     fn default() -> Self {
-        Self(tokio::sync::Mutex::new(tokio::io::stdout()))
+        Self(tokio::sync::Mutex::new(Lines { stdout: tokio::io::stdout(), is_torn: false }))
     }
 }
 
@@ -28,13 +35,17 @@ impl Sink for StdoutSink {
             text[start..].iter_mut().filter(|byte| matches!(**byte, b'\n' | b'\r')).for_each(|byte| *byte = b' ');
             text.push(b'\n');
         }
-        let mut stdout = self.0.lock().await;
+        let mut lines = self.0.lock().await;
+        if std::mem::replace(&mut lines.is_torn, true) {
+            text.insert(0, b'\n');
+        }
         let written = async {
-            stdout.write_all(&text).await?;
-            stdout.flush().await
+            lines.stdout.write_all(&text).await?;
+            lines.stdout.flush().await
         };
         match written.await {
             Ok(()) => {
+                lines.is_torn = false;
                 Ok(Published { fates: vec![Fate::Published; batch.events.len()], last_number: None, trouble: None })
             }
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Err(SinkError::Closed),

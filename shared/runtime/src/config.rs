@@ -3,7 +3,12 @@
 //! Flags come from the command line or the environment through clap; secrets come from the environment or, as
 //! `NAME_FILE`, from a file, and never from a flag, since flags are seen by everybody on the machine.
 
-use std::{collections::HashMap, ffi::OsString, fmt, path::Path};
+use std::{
+    collections::HashMap,
+    ffi::{OsStr, OsString},
+    fmt,
+    path::Path,
+};
 
 use clap::{
     ArgMatches, Command,
@@ -122,9 +127,19 @@ pub fn parse(
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let variables = variables(command);
     let all: Vec<String> = variables.keys().cloned().collect();
+    let mut asked = asked(command, arguments.iter().skip(1).map(OsString::as_os_str));
+    let mut unread: Vec<String> = variables
+        .iter()
+        .filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty()))
+        .map(|(id, _)| id.clone())
+        .collect();
     match without_env(command.clone(), &all).try_get_matches_from(arguments.clone()) {
+        // The command line wins, also over a variable that says the same in another way.
+        Ok(matches) => {
+            asked = self::asked(command, named(&matches).into_iter());
+            unread.extend(outdone(&asked, &matches));
+        }
         // What the command line lacks may be in the environment.
-        Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => {}
         // Help comes before any value is read, so that a wrong one does not keep it away.
         Err(error) if error.kind() == ErrorKind::DisplayHelp => {
@@ -133,16 +148,11 @@ pub fn parse(
         Err(error) => return Err(error),
     }
 
-    let mut unread: Vec<String> = variables
-        .iter()
-        .filter(|(_, name)| env(name).is_none_or(|v| v.trim().is_empty()))
-        .map(|(id, _)| id.clone())
-        .collect();
     loop {
         match without_env(command.clone(), &unread).try_get_matches_from(arguments.clone()) {
             Ok(matches) => return Ok(matches),
             Err(error) => {
-                let Some(id) = culprit(&error, command, &unread) else { return Err(error) };
+                let Some(id) = culprit(&error, &asked, &unread) else { return Err(error) };
                 problems.add(&variables[&id], reason(&error));
                 unread.push(id);
             }
@@ -173,23 +183,50 @@ fn without_env(command: Command, ids: &[String]) -> Command {
     command.mut_subcommands(|sub| without_env(sub, ids))
 }
 
-/// The argument whose value from the environment clap complains of.
-fn culprit(error: &clap::Error, command: &Command, unread: &[String]) -> Option<String> {
-    let shown = error.get(ContextKind::InvalidArg)?.to_string();
-    find_argument(command, &shown).filter(|id| !unread.contains(id))
+/// The command and those of its subcommands that these words name, from the outermost on.
+fn asked<'a, 'w>(command: &'a Command, words: impl Iterator<Item = &'w OsStr>) -> Vec<&'a Command> {
+    let mut asked = vec![command];
+    for word in words {
+        asked.extend(asked.last().and_then(|command| command.find_subcommand(word)));
+    }
+    asked
 }
 
-fn find_argument(command: &Command, shown: &str) -> Option<String> {
-    command
-        .get_arguments()
-        .find(|argument| {
-            argument.get_env().is_some()
-                && argument
-                    .get_long()
-                    .is_some_and(|long| shown.split([' ', '=', '[']).next() == Some(&format!("--{long}")))
-        })
-        .map(|argument| argument.get_id().to_string())
-        .or_else(|| command.get_subcommands().find_map(|sub| find_argument(sub, shown)))
+/// The subcommands that were given.
+fn named(matches: &ArgMatches) -> Vec<&OsStr> {
+    let mut named = Vec::new();
+    let mut matches = matches;
+    while let Some((name, inner)) = matches.subcommand() {
+        named.push(OsStr::new(name));
+        matches = inner;
+    }
+    named
+}
+
+/// Arguments that exclude one that the command line gives.
+fn outdone(asked: &[&Command], matches: &ArgMatches) -> Vec<String> {
+    let mut leaf = matches;
+    while let Some((_, inner)) = leaf.subcommand() {
+        leaf = inner;
+    }
+    let groups = asked.iter().flat_map(|command| command.get_groups()).filter(|group| !(*group).clone().is_multiple());
+    let members = groups.map(|group| group.get_args().map(ToString::to_string).collect::<Vec<_>>());
+    let is_given = |id: &String| leaf.ids().any(|given| given.as_str() == id) && leaf.value_source(id).is_some();
+    members
+        .filter(|members| members.iter().any(is_given))
+        .flat_map(|members| members.into_iter().filter(|id| !is_given(id)).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The argument whose value from the environment clap complains of.
+fn culprit(error: &clap::Error, asked: &[&Command], unread: &[String]) -> Option<String> {
+    let shown = error.get(ContextKind::InvalidArg)?.to_string();
+    let shown = shown.split([' ', '=', '[']).next()?;
+    let is_shown = |argument: &&clap::Arg| {
+        argument.get_env().is_some() && argument.get_long().is_some_and(|long| shown == format!("--{long}"))
+    };
+    let arguments = asked.iter().rev().flat_map(|command| command.get_arguments()).filter(is_shown);
+    arguments.map(|argument| argument.get_id().to_string()).find(|id| !unread.contains(id))
 }
 
 fn reason(error: &clap::Error) -> String {

@@ -183,7 +183,7 @@ impl Database {
         E: Into<StatementError>,
     {
         let whole = async {
-            let mut transaction = self.begin(limits).await.map_err(|error| DbError::new(what, error))?;
+            let mut transaction = self.begin("", limits).await.map_err(|error| DbError::new(what, error))?;
             let result = work(&mut transaction).await.map_err(|error| DbError::new(what, error.into().0))?;
             transaction.commit().await.map_err(|error| DbError::new(what, error))?;
             Ok(result)
@@ -194,13 +194,31 @@ impl Database {
         }
     }
 
-    async fn begin(&self, limits: Limits) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
+    /// Begins to read in one snapshot: what is committed after the first read is not seen by any.
+    ///
+    /// # Errors
+    /// As for a transaction.
+    pub async fn snapshot(&self, what: &'static str) -> Result<Snapshot, DbError> {
+        let limits = Limits { transaction: Snapshot::IDLE, ..Limits::BATCH };
+        let begin = self.begin(" ISOLATION LEVEL REPEATABLE READ READ ONLY", limits);
+        match tokio::time::timeout(Limits::BATCH.transaction, begin).await {
+            Ok(Ok(transaction)) => Ok(Snapshot { transaction }),
+            Ok(Err(error)) => Err(DbError::new(what, error)),
+            Err(_) => Err(DbError::Hung { what, after: Limits::BATCH.transaction }),
+        }
+    }
+
+    async fn begin(
+        &self,
+        mode: &str,
+        limits: Limits,
+    ) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         // Statements are prepared under names that are unique on our side only; a pooler may hand us a server
         // connection on which another client left the same names. The server must not wait for us either: a machine
         // that is gone says no farewell, and its locks would keep every later run out. No parallel plans: a batch that
         // reads some thousand rows in order is slower by the start of the workers, and they are other people's cores.
         let begin = format!(
-            "BEGIN; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+            "BEGIN{mode}; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL max_parallel_workers_per_gather = 0; \
              SET LOCAL jit = off",
             limits.statement.as_millis(),
@@ -270,6 +288,41 @@ impl Database {
             Ok(connection) => connection.map_err(|error| DbError::new(what, error)),
             Err(_) => Err(DbError::Hung { what, after: CONNECT }),
         }
+    }
+}
+
+/// Several reads that see one state of the database. While it lasts PostgreSQL cleans no row up that was deleted since.
+#[derive(Debug)]
+pub struct Snapshot {
+    transaction: sqlx::Transaction<'static, sqlx::Postgres>,
+}
+
+impl Snapshot {
+    /// The server ends one that is not used for so long: a machine that is gone says no farewell.
+    pub const IDLE: Duration = Duration::from_mins(1);
+
+    /// One read, within the time of [`Limits::BATCH`].
+    ///
+    /// # Errors
+    /// As for a transaction. After one it is of no use any more.
+    pub async fn read<T, E>(
+        &mut self,
+        what: &'static str,
+        work: impl AsyncFnOnce(&mut PgConnection) -> Result<T, E>,
+    ) -> Result<T, DbError>
+    where
+        E: Into<StatementError>,
+    {
+        match tokio::time::timeout(Limits::BATCH.transaction, work(&mut self.transaction)).await {
+            Ok(result) => result.map_err(|error| DbError::new(what, error.into().0)),
+            Err(_) => Err(DbError::Hung { what, after: Limits::BATCH.transaction }),
+        }
+    }
+
+    /// Lets go of it at once. One that is dropped is let go of when its connection is used again.
+    pub async fn end(self) {
+        // Whatever comes of it: nothing was written.
+        let _ = tokio::time::timeout(Limits::BATCH.lock, self.transaction.rollback()).await;
     }
 }
 

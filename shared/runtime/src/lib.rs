@@ -14,7 +14,7 @@ pub mod stop;
 pub mod telemetry;
 
 pub use clock::Clock;
-pub use db::{Database, DbError};
+pub use db::{Database, DbError, Snapshot};
 pub use random::Random;
 pub use secret::Secret;
 pub use stop::Stop;

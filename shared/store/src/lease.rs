@@ -10,6 +10,10 @@ use time::OffsetDateTime;
 
 /// How long a lease lasts without a renewal, in seconds: a killed run's lease frees itself within a minute.
 pub const LASTS_SECONDS: u64 = 45;
+/// A holder of a shared slot that has not renewed for so many seconds does not speak for the others any more: it renews every ten.
+const MUTE_SECONDS: u64 = 12;
+/// And after so many it is dead to whoever enters: beside others nobody waits for its lease to run out.
+const DEAD_SECONDS: u64 = 20;
 
 /// The part of a job that one process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,11 +69,13 @@ pub async fn enter(tx: &mut PgConnection, slot: Slot<'_>, run_id: &str) -> Resul
         "-- lease::enter: clear expired leases
         DELETE FROM job_leases
         WHERE job = $1
-            AND (expires_at <= clock_timestamp() OR (run_id = $2 AND shard_count = $3 AND shard_index = $4))",
+            AND (expires_at <= clock_timestamp() + make_interval(secs => CASE WHEN shared THEN $5 ELSE 0 END)
+                OR (run_id = $2 AND shard_count = $3 AND shard_index = $4))",
         slot.job,
         run_id,
         slot.shard_count,
         slot.shard_index,
+        (LASTS_SECONDS - DEAD_SECONDS) as f64,
     )
     .execute(&mut *tx)
     .await?;
@@ -141,11 +147,12 @@ pub async fn is_eldest(tx: &mut PgConnection, slot: Slot<'_>, fencing_token: i64
         SELECT NOT EXISTS (
             SELECT FROM job_leases
             WHERE job = $1 AND (shard_count = 1) = ($2 = 1) AND shard_index = $3 AND fencing_token < $4
-                AND expires_at > clock_timestamp()) AS \"is_eldest!\"",
+                AND expires_at > clock_timestamp() + make_interval(secs => $5)) AS \"is_eldest!\"",
         slot.job,
         slot.shard_count,
         slot.shard_index,
         fencing_token,
+        (LASTS_SECONDS - MUTE_SECONDS) as f64,
     )
     .fetch_one(tx)
     .await

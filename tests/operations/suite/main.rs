@@ -10,7 +10,8 @@
 //! | [`checks::rules`] | rule files to `promtool`, each alert to a test of it firing and one of it quiet |
 //! | [`checks::coverage`] | jobs to the alerts that each must have, metrics to a rule or panel |
 //! | [`checks::runbooks`] | alerts to runbooks and back |
-//! | [`checks::commands`] | `kubectl` commands in runbooks and documents to the objects of the overlays |
+//! | [`checks::commands`] | `kubectl` commands in documents to the objects of the overlays, our binaries' to what they take |
+//! | [`checks::samples`] | samples of output to the schema's version |
 //! | [`checks::variables`] | variables in manifests, and docs/CONFIGURATION.md, to the binaries' options |
 //! | [`checks::endings`] | exit codes and time-outs of manifests to the code |
 //! | [`checks::workers`] | Deployments of workers to their probes, and to the CronJob whose work they do |

@@ -108,6 +108,27 @@ pub async fn ids(tx: &mut PgConnection, after: Option<Uuid>, limit: i64) -> Resu
     .await
 }
 
+/// The dead letter for which later events of the aggregate wait, if it is another than this one: they would overtake it if the
+/// aggregate went on.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn holder(tx: &mut PgConnection, which: &Which) -> Result<Option<Uuid>> {
+    let Which::Event(event) = which else { return Ok(None) };
+    lock(tx, which).await?;
+    query_scalar!(
+        "/* outbox::dead_letters::holder */
+        SELECT holder.event_id FROM outbox_dead_letters AS chosen
+        JOIN outbox_held AS held USING (aggregate_type, aggregate_id)
+        JOIN outbox_dead_letters AS holder USING (aggregate_type, aggregate_id)
+        WHERE chosen.event_id = $1 AND held.next_attempt_at IS NULL AND holder.seq = held.seq AND holder.event_id <> $1
+        FOR UPDATE OF held",
+        event,
+    )
+    .fetch_optional(tx)
+    .await
+}
+
 /// Returns dead letters to the outbox, each under its own number, so that it goes out before what its aggregate has held
 /// back. Those that were returned, oldest first: somebody else may have decided about others of them meanwhile.
 ///

@@ -12,6 +12,9 @@ use crate::Result;
 /// Largest payload unless the caller says otherwise, in bytes of JSON text: what a stream and its readers bear.
 pub const MAX_PAYLOAD_BYTES: usize = 1024 * 1024;
 
+/// Longest type and id of an aggregate together, in bytes: both stand in keys, which PostgreSQL bounds. The table checks it, too.
+pub const MAX_AGGREGATE_BYTES: usize = 1024;
+
 /// Channel on which a sleeping worker is told that there is something.
 pub const CHANNEL: &str = "rollcall_outbox";
 
@@ -25,18 +28,29 @@ pub struct NewEvent {
     payload: String,
 }
 
-/// A payload that is not taken.
+/// Why an event is not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the payload of {event_type} has {bytes} bytes, {limit} are allowed: put large things elsewhere and tell their id"
-)]
-pub struct TooLarge {
-    /// What happened.
-    pub event_type: &'static str,
-    /// Size of the payload.
-    pub bytes: usize,
-    /// What was allowed.
-    pub limit: usize,
+pub enum Refused {
+    /// The payload.
+    #[error(
+        "the payload of {event_type} has {bytes} bytes, {limit} are allowed: put large things elsewhere and tell their id"
+    )]
+    PayloadTooLarge {
+        /// What happened.
+        event_type: &'static str,
+        /// Size of the payload.
+        bytes: usize,
+        /// What was allowed.
+        limit: usize,
+    },
+    /// Type and id of the aggregate.
+    #[error("type and id of the aggregate of {event_type} have {bytes} bytes, {MAX_AGGREGATE_BYTES} are allowed")]
+    AggregateTooLong {
+        /// What happened.
+        event_type: &'static str,
+        /// Of both together.
+        bytes: usize,
+    },
 }
 
 impl NewEvent {
@@ -44,7 +58,7 @@ impl NewEvent {
     /// ([`MAX_PAYLOAD_BYTES`]).
     ///
     /// # Errors
-    /// The payload is larger.
+    /// The payload is larger, or the aggregate's name longer than [`MAX_AGGREGATE_BYTES`].
     pub fn new(
         aggregate_type: &'static str,
         aggregate_id: impl Display,
@@ -52,12 +66,16 @@ impl NewEvent {
         event_type: &'static str,
         payload: &Value,
         limit: usize,
-    ) -> std::result::Result<Self, TooLarge> {
-        let payload = payload.to_string();
+    ) -> std::result::Result<Self, Refused> {
+        let (payload, aggregate_id) = (payload.to_string(), aggregate_id.to_string());
         if payload.len() > limit {
-            return Err(TooLarge { event_type, bytes: payload.len(), limit });
+            return Err(Refused::PayloadTooLarge { event_type, bytes: payload.len(), limit });
         }
-        Ok(Self { aggregate_type, aggregate_id: aggregate_id.to_string(), brand_id, event_type, payload })
+        let bytes = aggregate_type.len() + aggregate_id.len();
+        if bytes > MAX_AGGREGATE_BYTES {
+            return Err(Refused::AggregateTooLong { event_type, bytes });
+        }
+        Ok(Self { aggregate_type, aggregate_id, brand_id, event_type, payload })
     }
 }
 

@@ -5,7 +5,7 @@
 //! [`look`].
 
 use futures::TryStreamExt;
-use sqlx::{PgConnection, Row, query, query_as, query_scalar};
+use sqlx::{PgConnection, Row, query, query_as};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -48,7 +48,54 @@ pub struct Look {
     pub last: i64,
     /// Transactions that may have taken a number up to that and not ended. A transaction that writes the outbox locks the
     /// table before it takes a number, and keeps the lock until its rows can be seen.
-    pub open: Vec<String>,
+    pub open: Vec<Open>,
+}
+
+/// A transaction that may bring events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Open {
+    /// As in `pg_locks`.
+    pub transaction: String,
+    /// Its id, where it has one by now; without, it has written nothing yet, or has just ended.
+    pub id: Option<u32>,
+}
+
+/// Which transactions a snapshot does not see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unseen {
+    /// None from this one on.
+    next: u32,
+    /// Nor these.
+    running: Vec<u32>,
+}
+
+impl Unseen {
+    /// Whether what the transaction wrote is hidden from the snapshot, because it had not ended when that was taken.
+    pub fn hides(&self, transaction: u32) -> bool {
+        // Ids are compared as PostgreSQL does, in a circle.
+        transaction.wrapping_sub(self.next).cast_signed() >= 0 || self.running.contains(&transaction)
+    }
+}
+
+/// What the present snapshot does not see; within one that holds for several reads.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn unseen(tx: &mut PgConnection) -> Result<Unseen> {
+    let found = query!(
+        r#"/* outbox::unseen */
+        SELECT pg_snapshot_xmax(snapshot)::text::bigint AS "next!",
+            ARRAY(SELECT id::text::bigint FROM pg_snapshot_xip(snapshot) AS id) AS "running!"
+        FROM pg_current_snapshot() AS snapshot"#
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(Unseen { next: short(found.next), running: found.running.into_iter().map(short).collect() })
+}
+
+/// Without the epoch, as locks have it.
+fn short(id: i64) -> u32 {
+    u32::try_from(id & i64::from(u32::MAX)).unwrap_or_default()
 }
 
 /// Looks at what may still be to come. Whatever is read by a statement that begins after all of [`Look::open`] have ended
@@ -64,16 +111,26 @@ pub async fn look(tx: &mut PgConnection) -> Result<Look> {
     )
     .fetch_one(&mut *tx)
     .await?;
-    let open = query_scalar!(
+    // A transaction holds its id's lock from the first write to its end, and those of its subtransactions, which are younger.
+    let open = query!(
         r#"/* outbox::look open */
-        SELECT virtualtransaction AS "transaction!" FROM pg_locks
-        WHERE locktype = 'relation' AND relation = 'outbox_events'::regclass AND mode = 'RowExclusiveLock'
+        WITH locks AS MATERIALIZED (
+            SELECT virtualtransaction, locktype, mode, relation, database, pid, transactionid FROM pg_locks
+            WHERE granted AND (locktype = 'relation' AND mode = 'RowExclusiveLock'
+                OR locktype = 'transactionid' AND mode = 'ExclusiveLock'))
+        SELECT virtualtransaction AS "transaction!",
+            (SELECT own.transactionid::text::bigint FROM locks AS own
+             WHERE own.virtualtransaction = writer.virtualtransaction AND own.locktype = 'transactionid'
+             ORDER BY age(own.transactionid) DESC LIMIT 1) AS id
+        FROM locks AS writer
+        WHERE locktype = 'relation' AND relation = 'outbox_events'::regclass
             AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
             AND pid IS DISTINCT FROM pg_backend_pid()"#,
     )
     .fetch_all(tx)
     .await?;
-    Ok(Look { now: number.now, last: number.last, open })
+    let open = open.into_iter().map(|one| Open { transaction: one.transaction, id: one.id.map(short) });
+    Ok(Look { now: number.now, last: number.last, open: open.collect() })
 }
 
 /// Where reading goes on: a bucket and the last number read in it.
@@ -247,13 +304,13 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
 }
 
 /// Deletes events of a partition that an earlier owner published, by their numbers and the ends of their ids: after a
-/// restore of PostgreSQL a number may belong to another event.
+/// restore of PostgreSQL a number may belong to another event. How many those were that were still there.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64], tails: &[String]) -> Result<()> {
+pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64], tails: &[String]) -> Result<u64> {
     sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
-    query!(
+    let deleted = query!(
         "/* outbox::delete_adopted */
         DELETE FROM outbox_events AS e
         WHERE e.bucket = ANY($1::smallint[]) AND e.seq = ANY($2::bigint[])
@@ -264,5 +321,5 @@ pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(deleted.rows_affected())
 }

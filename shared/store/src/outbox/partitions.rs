@@ -26,6 +26,8 @@ pub struct Taken {
     pub floor: i64,
     /// Number (`n`) of the last event of the stream whose publication was acknowledged; 0 for a stream that is new.
     pub acknowledged: i64,
+    /// When the server started: another one may be a standby that lacks the last transactions.
+    pub server: OffsetDateTime,
 }
 
 /// How the outbox is split now.
@@ -91,8 +93,8 @@ pub async fn split(tx: &mut PgConnection, job: &str, share: Share) -> Result<Spl
     .await
 }
 
-/// Takes up to `most` partitions that nobody holds, or that an earlier try of this very run has left; not those of `held`. `stream` is what the numbers count: with another one than before they
-/// begin again. `though_closed` is for whoever has closed them ([`close`]).
+/// Takes up to `most` partitions that nobody holds, or that an earlier try of this very run has left; not those of `held`. `stream` is what the
+/// numbers count: with another one than before they begin again; without one they stay. `though_closed` is for whoever has closed them ([`close`]).
 ///
 /// # Errors
 /// Those of the statement.
@@ -100,7 +102,7 @@ pub async fn take(
     tx: &mut PgConnection,
     run_id: &str,
     share: Share,
-    stream: &str,
+    stream: Option<&str>,
     held: &[i16],
     most: i64,
     though_closed: bool,
@@ -109,15 +111,15 @@ pub async fn take(
         Taken,
         r#"/* outbox::take */
         UPDATE outbox_partitions AS taken
-        SET run_id = $1, fencing_token = nextval('job_fencing_tokens'), stream = $4,
+        SET run_id = $1, fencing_token = nextval('job_fencing_tokens'), stream = coalesce($4, stream),
             expires_at = clock_timestamp() + make_interval(secs => $6),
-            acknowledged = CASE WHEN stream IS NOT DISTINCT FROM $4 THEN acknowledged ELSE 0 END
+            acknowledged = CASE WHEN stream IS NOT DISTINCT FROM coalesce($4, stream) THEN acknowledged ELSE 0 END
         WHERE partition IN (
             SELECT partition FROM outbox_partitions, outbox_settings
             WHERE partition < partitions AND ($8 OR closed_until <= clock_timestamp()) AND partition % $2 = $3
                 AND (expires_at <= clock_timestamp() OR run_id = $1) AND partition <> ALL($7)
             ORDER BY random() LIMIT $5 FOR UPDATE OF outbox_partitions SKIP LOCKED)
-        RETURNING partition, fencing_token, floor, acknowledged"#,
+        RETURNING partition, fencing_token, floor, acknowledged, pg_postmaster_start_time() AS "server!""#,
         run_id,
         share.count,
         share.index,
@@ -128,6 +130,23 @@ pub async fn take(
         though_closed,
     )
     .fetch_all(tx)
+    .await
+}
+
+/// How many partitions of this share nobody holds.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn free(tx: &mut PgConnection, share: Share) -> Result<i64> {
+    query_scalar!(
+        r#"/* outbox::free */
+        SELECT count(*) AS "free!" FROM outbox_partitions, outbox_settings
+        WHERE partition < partitions AND closed_until <= clock_timestamp() AND partition % $1 = $2
+            AND expires_at <= clock_timestamp()"#,
+        share.count,
+        share.index,
+    )
+    .fetch_one(tx)
     .await
 }
 
@@ -167,15 +186,17 @@ pub async fn foreign(tx: &mut PgConnection, share: Share, held: &[i16]) -> Resul
 pub struct Owned {
     partitions: Vec<i16>,
     tokens: Vec<i64>,
+    servers: Vec<OffsetDateTime>,
     floors: Vec<i64>,
     acknowledged: Vec<i64>,
 }
 
 impl Owned {
-    /// Adds a partition. Floor and number only ever grow; 0 leaves them.
-    pub fn add(&mut self, partition: i16, token: i64, floor: i64, acknowledged: i64) {
+    /// Adds a partition, as it was [`Taken`]. Floor and number only ever grow; 0 leaves them.
+    pub fn add(&mut self, partition: i16, token: i64, server: OffsetDateTime, floor: i64, acknowledged: i64) {
         self.partitions.push(partition);
         self.tokens.push(token);
+        self.servers.push(server);
         self.floors.push(floor);
         self.acknowledged.push(acknowledged);
     }
@@ -192,7 +213,8 @@ impl Owned {
 }
 
 /// Writes floors and numbers, and moves the expiries on; `false` when one of the partitions is not ours any more, and then
-/// the transaction must be rolled back. Until it ends nobody can take them.
+/// the transaction must be rolled back. Until it ends nobody can take them. To another server than that at which they were
+/// taken none is ours: a floor that was true there may lie above events that this one has lost and numbered anew.
 ///
 /// # Errors
 /// Those of the statement.
@@ -202,15 +224,16 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
         UPDATE outbox_partitions AS p
         SET floor = GREATEST(p.floor, new.floor), acknowledged = GREATEST(p.acknowledged, new.acknowledged),
             expires_at = clock_timestamp() + make_interval(secs => $5)
-        FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[])
-            AS new (partition, fencing_token, floor, acknowledged)
+        FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::timestamptz[])
+            AS new (partition, fencing_token, floor, acknowledged, server)
         WHERE p.partition = new.partition AND p.fencing_token = new.fencing_token
-            AND p.expires_at > clock_timestamp()"#,
+            AND p.expires_at > clock_timestamp() AND new.server = pg_postmaster_start_time()"#,
         &owned.partitions,
         &owned.tokens,
         &owned.floors,
         &owned.acknowledged,
         f64::from(LASTS_SECONDS),
+        &owned.servers,
     )
     .execute(tx)
     .await?;
@@ -242,11 +265,14 @@ pub async fn leave(tx: &mut PgConnection, owned: &Owned) -> Result<()> {
     query!(
         r#"/* outbox::leave */
         UPDATE outbox_partitions AS p SET run_id = NULL, expires_at = 'epoch', floor = GREATEST(p.floor, new.floor)
-        FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS new (partition, fencing_token, floor)
-        WHERE p.partition = new.partition AND p.fencing_token = new.fencing_token"#,
+        FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::timestamptz[])
+            AS new (partition, fencing_token, floor, server)
+        WHERE p.partition = new.partition AND p.fencing_token = new.fencing_token
+            AND new.server = pg_postmaster_start_time()"#,
         &owned.partitions,
         &owned.tokens,
         &owned.floors,
+        &owned.servers,
     )
     .execute(tx)
     .await?;

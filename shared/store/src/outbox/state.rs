@@ -12,8 +12,8 @@ const COUNTED: i32 = 100_000;
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
-    /// Events that wait, those of held aggregates too; from 100,000 up an estimate, and for these right after so many were
-    /// drained.
+    /// Events that wait, those of held aggregates too; from 100,000 up an estimate (PostgreSQL's count of live rows), and for
+    /// these right after so many were drained.
     pub backlog: i64,
     /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
     /// is none.
@@ -61,7 +61,7 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
         counted AS (SELECT above.events + below.events AS events FROM above, below)
         SELECT
             CASE WHEN events <= $1 THEN events
-                 ELSE GREATEST(events, (SELECT reltuples::bigint FROM pg_class WHERE oid = 'outbox_events'::regclass))
+                 ELSE GREATEST(events, pg_stat_get_live_tuples('outbox_events'::regclass))
             END AS "backlog!",
             extract(epoch FROM clock_timestamp() - LEAST(
                 (SELECT min(first.occurred_at) FROM floors CROSS JOIN LATERAL (
@@ -191,13 +191,15 @@ pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
             FROM pg_stat_activity
             WHERE pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
                 AND backend_type <> 'autovacuum worker'
+                -- A session of another database keeps none of this one's rows; one of none (a standby's feedback) does.
+                AND (datid IS NULL OR datname = current_database())
             UNION ALL
             SELECT 'replication slot', active_pid, slot_name::text, NULL, greatest(age(xmin), age(catalog_xmin))
             FROM pg_replication_slots WHERE xmin IS NOT NULL
             UNION ALL
             SELECT 'prepared transaction', NULL, gid, extract(epoch FROM clock_timestamp() - prepared)::float8,
                 age(transaction)
-            FROM pg_prepared_xacts) AS holders
+            FROM pg_prepared_xacts WHERE database = current_database()) AS holders
         WHERE held IS NOT NULL AND coalesce(age_seconds, 60) >= 5
         ORDER BY held DESC LIMIT 1"#,
     )

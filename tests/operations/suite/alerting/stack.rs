@@ -39,8 +39,8 @@ struct Objects {
     cronjobs: BTreeMap<(String, String), bool>,
     /// Namespace and job → how many workers its Deployment asks for.
     workers: BTreeMap<(String, String), u8>,
-    /// Namespace → whether its migration Job has failed.
-    migrations: BTreeMap<String, bool>,
+    /// Migration Jobs, the eldest first: namespace, name, and whether it has failed.
+    migrations: Vec<(String, String, bool)>,
 }
 
 type Cluster = Arc<Mutex<Objects>>;
@@ -85,9 +85,9 @@ impl Stack {
         self.cluster().workers.insert((namespace.to_owned(), job.to_owned()), workers);
     }
 
-    /// There is a migration Job in this namespace, and it has ended.
-    pub(crate) fn migrated(&self, namespace: &str, failed: bool) {
-        self.cluster().migrations.insert(namespace.to_owned(), failed);
+    /// There is one more migration Job in this namespace, younger than all before, and it has ended.
+    pub(crate) fn migrated(&self, namespace: &str, job: &str, failed: bool) {
+        self.cluster().migrations.push((namespace.to_owned(), job.to_owned(), failed));
     }
 
     fn cluster(&self) -> std::sync::MutexGuard<'_, Objects> {
@@ -143,10 +143,12 @@ async fn show(State(cluster): State<Cluster>) -> String {
     for ((namespace, job), workers) in &objects.workers {
         line("kube_deployment_spec_replicas", namespace, &format!("deployment=\"{job}\""), *workers);
     }
-    for (namespace, failed) in &objects.migrations {
-        let labels = |condition| format!("job_name=\"migrate-v0-1-0\",condition=\"{condition}\"");
-        line("kube_job_failed", namespace, &labels("true"), (*failed).into());
-        line("kube_job_failed", namespace, &labels("false"), (!*failed).into());
+    for (created, (namespace, job, failed)) in (0..).zip(&objects.migrations) {
+        line("kube_job_created", namespace, &format!("job_name=\"{job}\""), created);
+        // Only the one that it has ended by is there.
+        let ended = if *failed { "kube_job_failed" } else { "kube_job_complete" };
+        line(ended, namespace, &format!("job_name=\"{job}\",condition=\"true\""), 1);
+        line(ended, namespace, &format!("job_name=\"{job}\",condition=\"false\""), 0);
     }
     text
 }

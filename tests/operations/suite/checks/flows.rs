@@ -1,4 +1,4 @@
-//! The table of network flows in docs/KUBERNETES.md is what the policies of the production overlay allow.
+//! The table of network flows in docs/OPERATIONS.md is what the policies of the production overlay allow.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-const DOCUMENT: &str = "docs/KUBERNETES.md";
+const DOCUMENT: &str = "docs/OPERATIONS.md";
 const POLICIES: &str = "k8s/overlays/production";
 
 /// From, to, port, protocol.

@@ -11,11 +11,17 @@ use crate::{
 const GROUP: [&str; 3] = ["job", "namespace", "shard"];
 
 /// Metrics of others, their labels, and why they may be used.
-const FOREIGN: [(&str, &[&str], &str); 7] = [
+const FOREIGN: [(&str, &[&str], &str); 9] = [
     ("kube_cronjob_info", &["namespace", "cronjob"], "kube-state-metrics: that there is a CronJob"),
     ("kube_cronjob_spec_suspend", &["namespace", "cronjob"], "kube-state-metrics: whether it is suspended"),
     ("kube_deployment_spec_replicas", &["namespace", "deployment"], "kube-state-metrics: whether workers do its work"),
     ("kube_job_failed", &["namespace", "job_name", "condition"], "kube-state-metrics: migrate pushes nothing"),
+    (
+        "kube_job_complete",
+        &["namespace", "job_name", "condition"],
+        "kube-state-metrics: whether a later one is complete",
+    ),
+    ("kube_job_created", &["namespace", "job_name"], "kube-state-metrics: which is the later one"),
     ("push_time_seconds", &GROUP, "the Pushgateway, of each group: when it was last pushed to"),
     ("push_failure_time_seconds", &GROUP, "the Pushgateway, of each group: when it last refused a push"),
     ("pushgateway_build_info", &[], "the Pushgateway: that there is one"),

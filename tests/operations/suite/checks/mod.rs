@@ -8,5 +8,6 @@ mod generated;
 mod measured;
 mod rules;
 mod runbooks;
+mod samples;
 mod variables;
 mod workers;

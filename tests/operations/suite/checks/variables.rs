@@ -68,6 +68,25 @@ fn every_variable_of_a_manifest_is_read_by_its_binary() {
 }
 
 #[test]
+fn every_secret_is_optional_so_that_the_binary_starts_and_names_what_is_missing() {
+    let (mut findings, mut seen) = (Findings::default(), 0);
+    for workload in manifests::workloads() {
+        for entry in manifests::list(&workload.container["env"]) {
+            let Some(reference) = entry["valueFrom"].get("secretKeyRef") else { continue };
+            seen += 1;
+            let is_optional = reference["optional"] == true;
+            findings.hold(is_optional, workload.place(), format_args!("{} is not optional: true", entry["name"]));
+        }
+        for source in manifests::list(&workload.container["envFrom"]) {
+            let is_secret = source.get("secretRef").is_some();
+            findings.hold(!is_secret, workload.place(), "takes a whole Secret, with names that nobody checks");
+        }
+    }
+    findings.hold(seen > 20, "k8s", format_args!("only {seen} references to Secrets were found"));
+    findings.end();
+}
+
+#[test]
 fn every_value_of_a_manifest_is_taken_by_its_binary() {
     let mut findings = Findings::default();
     for workload in manifests::workloads() {

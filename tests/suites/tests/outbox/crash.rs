@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::wait_until;
+use harness::{Pushgateway, wait_until};
 use nix::sys::signal::Signal;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use redis::AsyncCommands;
@@ -90,4 +90,65 @@ async fn sigterm_ends_a_run_after_the_page_in_hand() {
     assert_eq!(ground.number("SELECT count(*) FROM outbox_partitions WHERE run_id IS NOT NULL").await, 0);
     ground.run().await;
     ground.assert_whole(1..=10_000).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_run_had_published_is_counted_by_the_run_that_deletes_it() {
+    let ground = Ground::new().await;
+    ground.fill(300, 30).await;
+    let last = ground.keep(300).await;
+    let run = ground.drain().env("RUN_ID", "killed").start();
+    wait_until(LIMIT, "all is published and cannot be deleted", async || {
+        ground.db.redis().xlen::<_, usize>(STREAM).await.unwrap() == 300 && ground.is_anybody_waiting().await
+    })
+    .await;
+    run.kill();
+    run.wait(LIMIT).await;
+    last.rollback().await.unwrap();
+    // Nobody takes it for a live one.
+    ground.execute("UPDATE job_leases SET expires_at = clock_timestamp() - interval '1 s'").await;
+    ground.execute("UPDATE outbox_partitions SET expires_at = 'epoch'").await;
+    let left = ground.backlog().await;
+    assert!(left > 0);
+
+    let finished = ground.drain().env("RUN_ID", "another").run().await.expect_code(0);
+    let told = (finished.last()["outcome"].as_str(), finished.last()["changed"].as_i64());
+    assert_eq!(told, (Some("done"), Some(left)), "{finished}");
+    let counted = "SELECT coalesce(sum(value), 0)::bigint FROM job_counters
+        WHERE metric = 'rollcall_outbox_published_total' AND labels = 'redis'";
+    assert_eq!((ground.number(counted).await, ground.backlog().await), (300, 0));
+    ground.assert_whole(1..=300).await;
+}
+
+/// A worker published ten events, was killed, and has not been heard of for so many seconds.
+async fn killed_and_silent_for(ground: &Ground, seconds: u32) {
+    let dead = ground.asked(&["worker"]).env("RUN_ID", "dead").start();
+    ground.fill(10, 10).await;
+    wait_until(LIMIT, "it works", async || ground.backlog().await == 0).await;
+    dead.kill();
+    dead.wait(LIMIT).await;
+    // With each sign of life a lease lasts for 45 s.
+    let silent = "UPDATE job_leases SET expires_at = clock_timestamp() + interval";
+    ground.execute(&format!("{silent} '{} s'", 45 - seconds)).await;
+    ground.execute("UPDATE outbox_partitions SET expires_at = 'epoch'").await;
+}
+
+#[tokio::test]
+async fn a_run_that_died_keeps_the_next_one_from_telling_its_metrics_for_some_seconds_only() {
+    let (ground, gateway) = (Ground::new().await, Pushgateway::start());
+    killed_and_silent_for(&ground, 15).await;
+    ground.fill(100, 10).await;
+    ground.drain().env("PUSHGATEWAY_URL", gateway.url()).run().await.expect_code(0);
+    let published = gateway.value("rollcall_outbox_published_total", &[("job", "outbox-drain"), ("sink", "redis")]);
+    assert_eq!(published, Some(110.0));
+}
+
+#[tokio::test]
+async fn a_run_that_died_is_closed_as_lost_by_the_next_one_before_its_lease_has_run_out() {
+    let ground = Ground::new().await;
+    killed_and_silent_for(&ground, 25).await;
+    let lost = "SELECT count(*) FROM job_runs WHERE run_id = 'dead' AND outcome = 'lost'";
+    assert_eq!(ground.number(lost).await, 0);
+    ground.run().await.expect_code(0);
+    assert_eq!(ground.number(lost).await, 1);
 }

@@ -29,6 +29,15 @@ async fn marks(ground: &Ground) -> Vec<i64> {
     ground.stream().await.iter().map(Entry::mark).collect()
 }
 
+/// Everything that a decision could change.
+async fn everything(ground: &Ground) -> String {
+    let sql = "SELECT json_build_array(
+            (SELECT json_agg(dead ORDER BY seq) FROM outbox_dead_letters AS dead),
+            (SELECT json_agg(event ORDER BY seq) FROM outbox_events AS event),
+            (SELECT json_agg(held ORDER BY seq) FROM outbox_held AS held))::text";
+    sqlx::query_scalar(sql).fetch_one(ground.db.pool()).await.unwrap()
+}
+
 #[tokio::test]
 async fn a_redriven_event_goes_out_before_what_its_aggregate_has_held_back() {
     let ground = Ground::new().await;
@@ -165,4 +174,89 @@ async fn of_two_who_decide_at_once_the_later_one_is_told_that_nothing_is_left() 
         assert!(!told.stdout.contains(&event.to_string()), "{told}");
     }
     assert_eq!(ground.backlog().await, 0);
+}
+
+#[tokio::test]
+async fn a_dry_run_of_a_decision_says_what_it_would_do_and_leaves_everything_as_it_is() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor"], 1).await;
+    let event = kill(&ground, 1, true).await.to_string();
+    let before = everything(&ground).await;
+    for (words, told) in [
+        (["dead-letters", "redrive", "--aggregate", "account:poor"], "would redrive"),
+        (["dead-letters", "discard", "--event", event.as_str()], "would discard"),
+    ] {
+        for dry in [ground.asked(&words).arg("--dry-run"), ground.asked(&words).env("DRY_RUN", "true")] {
+            let finished = dry.run().await.expect_code(0);
+            assert_eq!(finished.stdout.trim_end(), format!("{told} {event} (TESTED of account:poor)"), "{finished}");
+            assert_eq!(everything(&ground).await, before, "{finished}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_list_ends_at_its_own_limit_and_a_wrong_one_is_told_by_its_own_name() {
+    let ground = Ground::new().await;
+    for (mark, account) in (1..).zip(["a1", "a2", "a3", "a4", "a5"]) {
+        ground.enqueue(&[account], mark).await;
+        kill(&ground, mark, true).await;
+    }
+    let alone = ground.asked(&["dead-letters", "list", "--output=json"]);
+    let beside = alone.clone().env("STATUS_LIMIT", "7");
+    for list in [alone, beside] {
+        let finished = list.clone().env("DEAD_LETTERS_LIMIT", "2").run().await.expect_code(0);
+        let listed: Vec<Value> = serde_json::from_str(&finished.stdout).unwrap();
+        assert_eq!(listed.len(), 2, "{finished}");
+        let wrong = list.env("DEAD_LETTERS_LIMIT", "zzz").run().await.expect_code(78);
+        assert!(wrong.stderr.contains("DEAD_LETTERS_LIMIT: "), "{wrong}");
+        assert!(!wrong.stderr.contains("STATUS_LIMIT"), "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn which_ones_are_meant_can_be_said_in_several_ways_and_the_command_line_wins() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["a1", "a2"], 1).await;
+    let first = kill(&ground, 1, true).await.to_string();
+    let second = kill(&ground, 2, true).await.to_string();
+    let shows = [
+        ground.asked(&["dead-letters", "show", first.as_str()]),
+        ground.asked(&["dead-letters", "show", "--event", first.as_str()]),
+        ground.asked(&["dead-letters", "show", "--aggregate", "account:a1"]),
+        ground.asked(&["dead-letters", "show"]).env("DEAD_LETTERS_EVENT", &first),
+    ];
+    for show in shows {
+        let finished = show.run().await.expect_code(0);
+        let shown: Value = serde_json::from_str(&finished.stdout).unwrap();
+        let told = (shown["event_id"].as_str(), shown["payload"]["mark"].as_i64());
+        assert_eq!(told, (Some(first.as_str()), Some(1)), "{finished}");
+    }
+    let of_the_first = ground.asked(&["dead-letters", "redrive", "--aggregate", "account:a1"]);
+    let redriven = of_the_first.env("DEAD_LETTERS_EVENT", &second).run().await.expect_code(0);
+    assert!(redriven.stdout.contains(&first) && !redriven.stdout.contains(&second), "{redriven}");
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_dead_letters").await, 1);
+    ground.asked(&["dead-letters", "redrive", second.as_str()]).run().await.expect_code(0);
+    ground.run().await.expect_code(0);
+    ground.assert_whole(1..=2).await;
+}
+
+#[tokio::test]
+async fn an_earlier_dead_letter_is_not_redriven_past_the_one_for_which_later_events_wait() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["poor", "poor", "poor", "poor"], 1).await;
+    ground.enqueue(&["rich"], 10).await;
+    // The aggregate went on without the first, and waits for a decision about the second.
+    let first = kill(&ground, 1, false).await.to_string();
+    let second = kill(&ground, 2, true).await.to_string();
+    ground.run().await.expect_code(0);
+    let before = everything(&ground).await;
+    let refused = ground.asked(&["dead-letters", "redrive", "--event", first.as_str()]).run().await.expect_code(65);
+    assert!(refused.stderr.contains(&second), "{refused}");
+    assert_eq!(everything(&ground).await, before);
+
+    let redriven = ground.asked(&["dead-letters", "redrive", "--aggregate", "account:poor"]).run().await.expect_code(0);
+    assert!(redriven.stdout.contains(&first) && redriven.stdout.contains(&second), "{redriven}");
+    ground.run().await.expect_code(0);
+    assert_eq!(marks(&ground).await, [10, 1, 2, 3, 4]);
+    assert_eq!((ground.backlog().await, ground.number("SELECT count(*) FROM outbox_held").await), (0, 0));
 }

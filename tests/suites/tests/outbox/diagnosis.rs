@@ -117,3 +117,43 @@ async fn a_sink_that_is_slow_is_named() {
     run.wait(LIMIT).await.expect_code(0);
     ground.assert_whole(1..=4000).await;
 }
+
+#[tokio::test]
+async fn a_bounded_run_that_was_slow_says_why_after_its_end() {
+    let ground = Ground::new().await;
+    ground.fill(300, 30).await;
+    let (mut locker, pid) = session(&ground, "curious person").await;
+    sqlx::raw_sql("BEGIN; SELECT FROM outbox_events LIMIT 1 FOR UPDATE").execute(&mut locker).await.unwrap();
+    let mut run = ground.drain().start();
+    reasons(&mut run, &format!("session pid {pid} (curious person, open for ")).await;
+    sqlx::raw_sql("ROLLBACK").execute(&mut locker).await.unwrap();
+    let finished = run.wait(LIMIT).await.expect_code(0);
+    assert_eq!(finished.last()["outcome"], "done", "{finished}");
+    let note = note(&ground).await.unwrap();
+    assert!(note.starts_with("was slow: ") && note.contains(&format!("session pid {pid} ")), "{note}");
+}
+
+/// Somebody who has locked the partitions is named before any of them could be taken.
+async fn a_lock_on_the_partitions_is_named(words: &[&str]) {
+    let ground = Ground::new().await;
+    ground.fill(300, 30).await;
+    let (mut locker, pid) = session(&ground, "a careful person").await;
+    sqlx::raw_sql("BEGIN; LOCK TABLE outbox_partitions IN EXCLUSIVE MODE").execute(&mut locker).await.unwrap();
+    let mut run = ground.asked(words).start();
+    let reasons = reasons(&mut run, &format!("session pid {pid} (a careful person, open for ")).await;
+    assert!(reasons.contains("sharing the partitions"), "{reasons}");
+    assert_eq!((ground.stream().await.len(), ground.backlog().await), (0, 300));
+    locker.close().await.unwrap();
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    ground.assert_whole(1..=300).await;
+}
+
+#[tokio::test]
+async fn a_lock_that_keeps_a_worker_from_sharing_the_partitions_is_named() {
+    a_lock_on_the_partitions_is_named(&["worker"]).await;
+}
+
+#[tokio::test]
+async fn so_is_one_that_keeps_a_bounded_run_from_it() {
+    a_lock_on_the_partitions_is_named(&["run"]).await;
+}

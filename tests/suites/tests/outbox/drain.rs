@@ -123,3 +123,15 @@ async fn events_go_to_standard_output_a_json_object_a_line() {
     marks.sort_unstable();
     assert_eq!((marks, ground.backlog().await), (vec![1, 2, 3], 0));
 }
+
+#[tokio::test]
+async fn what_has_nothing_to_do_with_redis_works_without_it() {
+    let ground = Ground::new().await;
+    ground.enqueue(&["a", "b", "a"], 1).await;
+    let without = |words: &[&str]| ground.asked(words).env("REDIS_URL", "redis://127.0.0.1:1");
+    let finished = without(&[]).env("OUTBOX_SINK", "stdout").run().await.expect_code(0);
+    assert_eq!((finished.stdout.lines().count(), ground.backlog().await), (3, 0), "{finished}");
+    for words in [["dead-letters", "list"], ["partitions", "list"]] {
+        without(&words).run().await.expect_code(0);
+    }
+}

@@ -41,6 +41,27 @@ async fn a_worker_finds_what_was_committed_late_while_it_was_at_work() {
 }
 
 #[tokio::test]
+async fn an_aggregate_keeps_its_order_though_its_first_events_are_committed_in_the_middle_of_a_pass() {
+    let ground = Ground::new().await;
+    let mut late = ground.db.pool().begin().await.unwrap();
+    ground.enqueue_in(&mut late, &["late"], 10_001).await;
+    ground.fill(3000, 300).await;
+    ground.enqueue_in(&mut late, &["late"], 10_002).await;
+    ground.fill(3000, 300).await;
+    // The pass stands behind the first number of each bucket, and far from the last.
+    let keeper = ground.keep(1).await;
+    let run = ground.drain().env("BATCH_SIZE", "64").start();
+    wait_until(LIMIT, "the first page waits", async || ground.is_anybody_waiting().await).await;
+    late.commit().await.unwrap();
+    ground.enqueue(&["late"], 10_003).await;
+    keeper.rollback().await.unwrap();
+    run.wait(LIMIT).await.expect_code(0);
+    ground.run().await.expect_code(0);
+    ground.assert_whole((1..=3000).chain(1..=3000).chain(10_001..=10_003)).await;
+    assert_eq!(ground.backlog().await, 0);
+}
+
+#[tokio::test]
 async fn what_is_rolled_back_leaves_no_gap_in_the_numbers() {
     let ground = Ground::new().await;
     for round in 0..10 {

@@ -118,3 +118,18 @@ async fn what_a_killed_run_did_is_counted_once() {
     assert_eq!(finished.last()["changed"].as_i64(), Some(left), "{finished}");
     assert_eq!(published(&gateway)[2], 600);
 }
+
+#[tokio::test]
+async fn a_bounded_run_tells_how_the_outbox_stands_while_it_runs() {
+    let (ground, gateway) = (Ground::new().await, Pushgateway::start());
+    ground.fill(300, 30).await;
+    let last = ground.keep(300).await;
+    let binary = ground.drain().env("PUSHGATEWAY_URL", gateway.url()).env("METRICS_PUSH_INTERVAL", "1s");
+    let mut run = binary.start();
+    let backlog = || gateway.value("rollcall_outbox_backlog_events", &[JOB]);
+    wait_until(LIMIT, "the backlog is told", async || backlog().is_some_and(|events| events > 0.0)).await;
+    assert!(run.is_running());
+    last.rollback().await.unwrap();
+    run.wait(LIMIT).await.expect_code(0);
+    assert_eq!(backlog(), Some(0.0));
+}

@@ -1,6 +1,9 @@
 //! What `reconcile` finds.
 
-use redis::{AsyncCommands, streams::StreamRangeReply};
+use redis::{
+    AsyncCommands,
+    streams::{StreamId, StreamRangeReply},
+};
 use serde_json::Value;
 
 use crate::support::{Ground, STREAM};
@@ -179,4 +182,42 @@ async fn a_check_says_that_redis_does_not_persist() {
     assert_eq!(checked.code, Some(0), "{checked}");
     assert!(checked.stdout.contains("Redis does not persist"), "{checked}");
     assert!(checked.stdout.contains("1500 entries"), "{checked}");
+}
+
+#[tokio::test]
+async fn a_run_with_another_sink_in_between_does_not_hide_that_the_stream_has_gone() {
+    let ground = drained().await;
+    let known = async || -> String {
+        let sql = "SELECT json_agg(json_build_array(stream, acknowledged) ORDER BY partition)::text
+            FROM outbox_partitions";
+        sqlx::query_scalar(sql).fetch_one(ground.db.pool()).await.unwrap()
+    };
+    let before = known().await;
+    ground.fill(20, 5).await;
+    ground.drain().env("OUTBOX_SINK", "stdout").run().await.expect_code(0);
+    assert_eq!((known().await, ground.backlog().await), (before, 0));
+    let () = ground.db.redis().del(STREAM).await.unwrap();
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [1500, 0, 0, 0], "{lost}");
+}
+
+#[tokio::test]
+async fn an_entry_that_was_deleted_from_a_trimmed_stream_is_missing_and_what_was_trimmed_is_not() {
+    let ground = Ground::new().await;
+    ground.fill(3000, 50).await;
+    ground.drain().env("OUTBOX_STREAM_MAXLEN", "500").run().await.expect_code(0);
+    assert_eq!(counts(&found(&ground, 0).await), [0; 4]);
+    let mut redis = ground.db.redis();
+    let reply: StreamRangeReply = redis.xrange_all(STREAM).await.unwrap();
+    assert!(reply.ids.len() < 3000, "it was trimmed");
+    // Neither the first nor the last of its partition.
+    let partition = |entry: &StreamId| entry.get::<u16>("partition").unwrap();
+    let middle = partition(&reply.ids[reply.ids.len() / 2]);
+    let ids: Vec<&str> =
+        reply.ids.iter().filter(|entry| partition(entry) == middle).map(|entry| entry.id.as_str()).collect();
+    assert!(ids.len() > 2, "{ids:?}");
+    let deleted: usize = redis.xdel(STREAM, &[ids[ids.len() / 2]]).await.unwrap();
+    assert_eq!(deleted, 1);
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [1, 0, 0, 0], "{lost}");
 }

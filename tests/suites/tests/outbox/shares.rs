@@ -34,6 +34,25 @@ async fn shards_of_an_indexed_job_each_drain_their_partitions() {
 }
 
 #[tokio::test]
+async fn shards_beside_a_worker_leave_no_partition_to_nobody() {
+    let ground = Ground::new().await;
+    let worker = ground.asked(&["worker"]).start();
+    ground.fill(10, 10).await;
+    wait_until(LIMIT, "the worker works", async || ground.backlog().await == 0).await;
+    let shard = |index: usize| ground.drain().env("SHARD_COUNT", "4").env("JOB_COMPLETION_INDEX", index.to_string());
+    let shards: Vec<_> = (0..4).map(|index| shard(index).arg("worker").start()).collect();
+    let owners = "SELECT count(DISTINCT run_id) FROM outbox_partitions WHERE expires_at > clock_timestamp()";
+    wait_until(LIMIT, "all five hold some", async || ground.number(owners).await == 5).await;
+    ground.fill(2000, 200).await;
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    for worker in shards.into_iter().chain([worker]) {
+        worker.signal(Signal::SIGTERM);
+        worker.wait(LIMIT).await.expect_code(143);
+    }
+    ground.assert_whole((1..=10).chain(1..=2000)).await;
+}
+
+#[tokio::test]
 async fn the_partitions_of_a_killed_worker_are_taken_within_seconds() {
     let ground = Ground::new().await;
     let dead = ground.asked(&["worker"]).start();
@@ -146,4 +165,16 @@ async fn only_the_eldest_of_runs_at_the_same_time_tells_the_metrics() {
     let finished = worker.wait(LIMIT).await;
     assert_eq!(finished.code, Some(143), "{finished}");
     assert_eq!(pushgateway.value("rollcall_job_in_progress", &[("job", "outbox-drain")]), Some(0.0));
+}
+
+#[tokio::test]
+async fn a_dry_run_of_another_number_of_partitions_changes_and_closes_nothing() {
+    let ground = Ground::new().await;
+    let set = ground.asked(&["partitions", "set", "8"]);
+    for dry in [set.clone().arg("--dry-run"), set.env("DRY_RUN", "true")] {
+        let finished = dry.run().await.expect_code(0);
+        assert_eq!(finished.stdout.trim_end(), "the outbox would be split into 8 partitions", "{finished}");
+        let as_before = "SELECT count(*) FROM outbox_settings WHERE partitions = 16 AND closed_until = 'epoch'";
+        assert_eq!(ground.number(as_before).await, 1);
+    }
 }

@@ -47,7 +47,11 @@ impl Entry {
 
 impl Ground {
     pub(crate) async fn new() -> Self {
-        Self { db: TestDb::new().await, brand: BrandId(Uuid::now_v7()) }
+        Self::on(TestDb::new().await)
+    }
+
+    pub(crate) fn on(db: TestDb) -> Self {
+        Self { db, brand: BrandId(Uuid::now_v7()) }
     }
 
     /// The drain as it ships, that reaches everything here.

@@ -107,3 +107,19 @@ async fn an_outage_that_begins_while_a_suspect_is_tried_again_burns_nobodys_atte
     drain(&ground, &receiver).run().await.expect_code(0);
     assert_arrived(&receiver, 1..=3);
 }
+
+#[tokio::test]
+async fn poison_in_more_aggregates_than_a_page_holds_keeps_nobody_waiting() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    to(ground.asked(&["partitions", "set", "1"]), &receiver).run().await.expect_code(0);
+    let poor: Vec<String> = (0..40).map(|place| format!("poor{place}")).collect();
+    for name in &poor {
+        receiver.answer_about(name, [Answer::status(500)]);
+    }
+    ground.enqueue(&poor.iter().map(String::as_str).collect::<Vec<_>>(), 1).await;
+    ground.enqueue(&["rich", "fair"], 101).await;
+    let mut worker = to(ground.asked(&["worker"]), &receiver).env("BATCH_SIZE", "16").start();
+    wait_until(LIMIT, "the others are out", async || marks(&receiver).iter().filter(|mark| **mark > 100).count() == 2)
+        .await;
+    assert!(worker.is_running());
+}

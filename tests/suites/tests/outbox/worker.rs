@@ -1,8 +1,11 @@
 //! The worker.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeSet,
+    time::{Duration, Instant},
+};
 
-use harness::wait_until;
+use harness::{Binary, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::support::{Ground, LIMIT};
@@ -47,7 +50,8 @@ async fn the_heartbeat_is_written_when_all_is_done_and_health_reads_it() {
     worker.signal(Signal::SIGTERM);
     let finished = worker.wait(LIMIT).await;
     assert_eq!(finished.code, Some(143), "{finished}");
-    std::fs::write(&file, "1000").unwrap();
+    let long_ago = file.metadata().unwrap().modified().unwrap() - Duration::from_secs(90);
+    std::fs::File::options().write(true).open(&file).unwrap().set_modified(long_ago).unwrap();
     let stale = health("1m").run().await;
     assert_eq!(stale.code, Some(75), "{stale}");
 }
@@ -105,4 +109,54 @@ async fn a_worker_whose_database_is_away_begins_anew_until_it_is_back() {
     worker.signal(Signal::SIGTERM);
     let finished = worker.wait(LIMIT).await;
     assert_eq!(finished.code, Some(143), "{finished}");
+}
+
+#[tokio::test]
+async fn health_needs_nothing_but_the_file_and_goes_by_when_it_was_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("beat");
+    let health = Binary::new("outbox-drain").arg("health").env("WORKER_HEARTBEAT_FILE", &file);
+    let beat = std::fs::File::create(&file).unwrap();
+    health.run().await.expect_code(0);
+    let written = beat.metadata().unwrap().modified().unwrap();
+    beat.set_modified(written - Duration::from_hours(1)).unwrap();
+    let old = health.run().await.expect_code(75);
+    assert!(old.stderr.contains("s old, 90 s are allowed"), "{old}");
+}
+
+#[tokio::test]
+async fn a_heartbeat_file_in_no_folder_is_told_as_configuration() {
+    let ground = Ground::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("missing").join("beat");
+    for word in ["worker", "check"] {
+        let told = ground.asked(&[word]).env("WORKER_HEARTBEAT_FILE", &file).run().await.expect_code(78);
+        assert!(told.to_string().contains("WORKER_HEARTBEAT_FILE: "), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn a_worker_that_gets_no_partition_does_not_beat_before_it_has_some() {
+    let ground = Ground::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("beat");
+    let hold = "UPDATE outbox_partitions SET run_id = 'elsewhere', expires_at = clock_timestamp() + interval '1 hour'";
+    ground.execute(hold).await;
+    ground.fill(50, 5).await;
+    let mut worker = ground.asked(&["worker"]).env("WORKER_HEARTBEAT_FILE", &file).start();
+    // With every look at the shares its lease moves on.
+    let lease = "SELECT coalesce(max((extract(epoch FROM expires_at) * 1000)::bigint), 0) FROM job_leases";
+    let mut looks = BTreeSet::new();
+    wait_until(LIMIT, "it has looked for partitions several times", async || {
+        let until = ground.number(lease).await;
+        looks.insert(until);
+        looks.len() > 4
+    })
+    .await;
+    assert!(!file.exists(), "it gets nowhere");
+    assert_eq!((ground.backlog().await, worker.is_running()), (50, true));
+    ground.execute("UPDATE outbox_partitions SET run_id = NULL, expires_at = 'epoch'").await;
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    wait_until(LIMIT, "it beats", async || file.exists()).await;
+    ground.assert_whole(1..=50).await;
 }

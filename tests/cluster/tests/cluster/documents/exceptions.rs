@@ -40,7 +40,30 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
          kubectl -n rollcall create secret generic pushgateway-secrets --from-literal=PUSHGATEWAY_URL='http://…:9091'",
         "placeholders; the test makes the same Secrets with its own addresses",
     ),
-    ("export ROLLCALL_LOAD_IMAGE=\"kind load image-archive --name rollcall\"", OTHER_CLUSTER),
+    (
+        "make images\n\
+         version=$(sed -n 's/^  version: //p' k8s/base/version.yaml)\n\
+         for name in character-verifier migrate outbox-drain; do\n  \
+         docker load --input \"target/images/$name.tar\"\n  \
+         docker tag \"localhost/rollcall/$name:$version\" \"registry.example.com/rollcall/$name:$version\"\n  \
+         docker push \"registry.example.com/rollcall/$name:$version\"\n\
+         done",
+        A_REGISTRY,
+    ),
+    (
+        "version=$(sed -n 's/^  version: //p' k8s/base/version.yaml)\n\
+         for name in character-verifier migrate outbox-drain; do\n  \
+         skopeo copy --digestfile \"target/images/$name.digest\" \\\n    \
+         \"docker-archive:target/images/$name.tar\" \"docker://registry.example.com/rollcall/$name:$version\"\n\
+         done",
+        A_REGISTRY,
+    ),
+    (
+        "export ROLLCALL_LOAD_IMAGE=\"kind load image-archive --name rollcall\"\n\
+         export ROLLCALL_HOST_ADDRESS=$(docker network inspect kind -f '{{range .IPAM.Config}}{{.Gateway}} {{end}}' \\\n  \
+         | grep -oE '[0-9]+(\\.[0-9]+){3}' | head -1)",
+        OTHER_CLUSTER,
+    ),
     ("make test-cluster", OWN_SUITE),
     (
         "curl -s -o /dev/null -w '%{http_code}\\n' https://login.eveonline.com/.well-known/oauth-authorization-server",
@@ -62,7 +85,10 @@ pub(super) const NOT_RUN_IN_LINE: &[(&str, &str)] = &[
     ("kubectl set env", A_NAME),
     ("k3d cluster create rollcall", OTHER_CLUSTER),
     ("k3d image import --cluster rollcall target/images/*.tar", OTHER_CLUSTER),
+    ("k3d image import --cluster rollcall", OTHER_CLUSTER),
     ("minikube start", OTHER_CLUSTER),
+    ("minikube image load", OTHER_CLUSTER),
+    ("minikube ssh -- getent hosts host.minikube.internal", OTHER_CLUSTER),
     ("for image in target/images/*.tar; do minikube image load \"$image\"; done", OTHER_CLUSTER),
     (
         "kubectl -n rollcall port-forward svc/pushgateway 9091",
@@ -75,4 +101,5 @@ pub(super) const IMAGES: &str = "target/images/";
 const A_NAME: &str = "is how the text calls a command, not one to type";
 const OWN_SUITE: &str = "runs in CI by itself or builds what this test stands on";
 const OTHER_CLUSTER: &str = "for another cluster than the one at hand";
+const A_REGISTRY: &str = "needs a registry to push to";
 const INTERNET: &str = "asks EVE Online itself";

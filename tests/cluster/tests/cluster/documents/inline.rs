@@ -9,10 +9,11 @@ use super::exceptions::{IMAGES, NOT_RUN_IN_LINE};
 
 /// What a command begins with. A single word names the program and is no command. Subcommands of the jobs are tried by the
 /// suite `operations` on every document, and targets of make are what CI runs.
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 15] = [
     "bash",
     "cargo",
     "curl",
+    "date",
     "docker",
     "for",
     "helm",

@@ -76,18 +76,22 @@ pub(super) async fn runs_lost(town: Town) {
     town.place.is_over().await;
 }
 
+/// One outage takes the pushes of a whole run and is quiet; a second one is told of.
 pub(super) async fn push_failing(town: Town) {
     town.people(1).await;
     town.a_good_run().await;
     let pushgateway = FaultProxy::start(&town.place.stack.pushgateway.url());
     let verifier = town.verifier().env("PUSHGATEWAY_URL", pushgateway.url());
-    town.place
-        .fires_after(async || {
-            pushgateway.set(Net::Refuse);
-            town.later(&verifier, 0, "done").await;
-            pushgateway.set(Net::Pass);
-            town.later(&verifier, 0, "done").await;
-        })
-        .await;
+    let outage = async || {
+        pushgateway.set(Net::Refuse);
+        town.later(&verifier, 0, "done").await;
+        pushgateway.set(Net::Pass);
+        town.later(&verifier, 0, "done").await;
+        // Each is seen by itself.
+        town.is_read().await;
+    };
+    outage().await;
+    town.place.is_quiet(&town.place.namespace).await;
+    town.place.fires_after(outage).await;
     town.place.is_over().await;
 }
