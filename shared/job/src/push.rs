@@ -95,11 +95,13 @@ impl<'a> Reporter<'a> {
         for (label, n) in records {
             snapshot.gauge(&RECORDS, &[label], n as f64);
         }
-        snapshot.gauge(&IN_PROGRESS, NONE, 0.0).gauge(&DURATION, NONE, outcome.duration.as_secs_f64()).gauge(
-            &CAPPED,
-            NONE,
-            f64::from(u8::from(outcome.name == OutcomeName::Capped)),
-        );
+        snapshot.gauge(&IN_PROGRESS, NONE, 0.0).gauge(&DURATION, NONE, outcome.duration.as_secs_f64());
+        match outcome.name {
+            OutcomeName::Capped => snapshot.gauge(&CAPPED, NONE, 1.0),
+            OutcomeName::Done | OutcomeName::NothingToDo => snapshot.gauge(&CAPPED, NONE, 0.0),
+            // One that did not come to its end says nothing of what is held: it stays as it was.
+            _ => &mut snapshot,
+        };
         success(&mut snapshot, last_success);
         end(&mut snapshot, outcome, ctx.clock.now());
         self.send(&snapshot).await

@@ -16,7 +16,7 @@ pub static DURATION: Gauge = Gauge {
 /// End of the last verification.
 pub static LAST_RUN: Gauge = Gauge {
     name: "battlescope_character_verification_last_run_timestamp",
-    help: "When the last verification of characters ended, in seconds since 1970.",
+    help: "When the last verification of characters ended without an error, in seconds since 1970.",
     labels: &[],
 };
 

@@ -37,6 +37,7 @@ pub(crate) async fn live(url: String) {
 pub(crate) async fn measure(outbox: &Outbox, table: &mut Table) {
     outbox.empty().await;
     prepare(outbox).await;
+    outbox.checkpoint().await;
     let (mut without, mut with) = (0.0_f64, 0.0_f64);
     for _ in 0..TURNS {
         without = without.max(rate(outbox, false).await);

@@ -60,6 +60,11 @@ impl Outbox {
              FROM (SELECT n, md5((n % {aggregates})::text)::uuid::text AS id FROM generate_series(1, {events}) AS n) AS e"
         ))
         .await;
+        self.checkpoint().await;
+    }
+
+    /// What was written before is on disk, and no checkpoint falls into what is measured next.
+    pub(crate) async fn checkpoint(&self) {
         let mut admin = connect(&self.admin).await;
         sqlx::query("CHECKPOINT").execute(&mut admin).await.expect("PostgreSQL answers");
     }

@@ -3,7 +3,7 @@
 use redis::AsyncCommands;
 use store::outbox::{MAX_PAYLOAD_BYTES, NewEvent};
 
-use crate::support::{Ground, STREAM};
+use crate::support::{Ground, LIMIT, STREAM};
 
 #[tokio::test]
 async fn a_key_that_is_no_stream_is_told_as_configuration_and_nothing_is_lost() {
@@ -40,9 +40,9 @@ async fn a_redis_that_is_full_or_read_only_is_an_outage_and_no_event_is_to_blame
         let mut redis = ground.db.redis();
         let () = command(fault).query_async(&mut redis).await.unwrap();
         let mut run = ground.drain().start();
-        run.wait_for_log(crate::support::LIMIT, |line| line["message"] == "the sink takes nothing").await;
+        run.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
         let () = command(mend).query_async(&mut redis).await.unwrap();
-        let finished = run.wait(crate::support::LIMIT).await;
+        let finished = run.wait(LIMIT).await;
         assert_eq!(finished.code, Some(0), "{finished}");
         ground.assert_whole(1..=50).await;
         assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0);
@@ -57,10 +57,10 @@ async fn a_sink_that_stays_away_ends_the_run_as_temporary_with_everything_kept()
     // Until it is let go, it gets no further than some pages of one event.
     let first = ground.keep(1).await;
     let mut run = ground.drain().env("REDIS_URL", proxy.url()).env("MAX_RUNTIME", "12s").env("BATCH_SIZE", "1").start();
-    run.wait_for_log(crate::support::LIMIT, |line| line["message"] == "partitions changed hands").await;
+    run.wait_for_log(LIMIT, |line| line["message"] == "partitions changed hands").await;
     proxy.set(harness::Fault::Hang);
     first.rollback().await.unwrap();
-    let finished = run.wait(crate::support::LIMIT).await;
+    let finished = run.wait(LIMIT).await;
     assert_eq!(finished.code, Some(75), "{finished}");
     proxy.set(harness::Fault::Pass);
     ground.run().await;
@@ -119,4 +119,36 @@ async fn an_aggregate_whose_name_no_key_would_hold_is_refused_at_enqueue_and_by_
     }
     run.run().await.expect_code(0);
     assert_eq!(ground.number("SELECT count(*) FROM outbox_dead_letters").await, 1);
+}
+
+#[tokio::test]
+async fn a_line_that_a_full_disk_cut_off_spoils_no_other() {
+    let ground = Ground::new().await;
+    ground.fill(300, 50).await;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("events");
+    let drain = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("outbox-drain");
+    // The limit of a file's size, in kilobytes; the signal that comes with it is ignored also by what bash becomes.
+    let script = format!("trap '' XFSZ; ulimit -S -f 20; exec '{}' > '{}'", drain.display(), out.display());
+    let mut run = harness::Binary::at("/bin/bash")
+        .arg("-c")
+        .arg(script)
+        .env("DATABASE_URL", ground.db.url())
+        .env("REDIS_URL", ground.db.redis_url())
+        .env("LOG_FORMAT", "json")
+        .env("OUTBOX_SINK", "stdout")
+        .env("BATCH_SIZE", "1")
+        .start();
+    run.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
+    let freed = std::process::Command::new("prlimit")
+        .args(["--pid", &run.pid().to_string(), "--fsize=unlimited:unlimited"])
+        .status();
+    assert!(freed.unwrap().success());
+    run.wait(LIMIT).await.expect_code(0);
+    let text = std::fs::read_to_string(out).unwrap();
+    let lines: Vec<_> = text.lines().map(serde_json::from_str::<serde_json::Value>).collect();
+    assert_eq!(lines.iter().filter(|line| line.is_err()).count(), 1, "the one that was cut off");
+    let ids: std::collections::BTreeSet<_> =
+        lines.iter().flatten().map(|line| line["event_id"].as_str().unwrap()).collect();
+    assert_eq!((ids.len(), ground.backlog().await), (300, 0));
 }
