@@ -1,9 +1,9 @@
 //! Every command that a document shows is run as it stands there, but for the namespace.
 //!
-//! One installation of the production overlay, with a history in which each search for something in a log finds it.
-//! Blocks, and commands that stand in lines of text, run in the documents' order, each in a shell that any failure ends, after
-//! the `export` lines before it; a text that several documents share runs once. Statements are run and taken back, objects are
-//! shown to the API server. Servers are reached at addresses that pods and this machine share.
+//! Two installations of the production overlay, one for the runbooks and one for all others, with a history in which each search
+//! for something in a log finds it. Blocks, and commands that stand in lines of text, run in the documents' order, each in a shell
+//! that any failure ends, after the `export` lines before it; a text that several documents share runs once. Statements are run
+//! and taken back, objects are shown to the API server. Servers are reached at addresses that pods and this machine share.
 
 mod exceptions;
 mod inline;
@@ -20,6 +20,9 @@ use exceptions::{NOT_RUN, NOT_RUN_IN_LINE};
 
 /// A dry run may write nothing, so it cannot tell the run after it what it has asked.
 const AFTER_A_DRY_RUN: &str = "GET /status: fetched again before Expires";
+
+/// The document that says how to install.
+const INSTALLS: &str = "docs/KUBERNETES.md";
 
 /// Arguments of the subcommand in a block that stands for the others as well.
 const SUBCOMMAND: &str = "[\"status\"]";
@@ -302,15 +305,23 @@ fn is_of_schedule(job: &str) -> bool {
     end.len() == 8 && end.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-#[tokio::test]
-#[ignore = "needs a cluster: make test-cluster"]
-async fn every_command_of_a_document_runs_as_it_stands_there() {
-    let ground = Ground::prepared("documents", &[]).await;
+/// Runs everything that the chosen documents show, in an installation of their own.
+async fn try_documents(case: &str, are_runbooks: bool) {
+    let ground = Ground::prepared(case, &[]).await;
     install(&ground);
-    // Installed first and looked at in its history after; README.md's commands by hand need nothing of the cluster.
     let mut paths = documents::paths(&repository());
-    paths.sort_by_key(|path| path != "docs/KUBERNETES.md");
-    let (mut run, mut found, mut failed) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
+    paths.retain(|path| path.starts_with("runbooks/") == are_runbooks);
+    // It installs, and is looked at in its history after; README.md's commands by hand need nothing of the cluster.
+    paths.sort_by_key(|path| path != INSTALLS);
+    if are_runbooks {
+        ground.bash(&format!(
+            "kubectl apply -k '{}/k8s/overlays/production'
+             kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m",
+            ground.overlay.folder().display()
+        ));
+        history(&ground).await;
+    }
+    let (mut run, mut failed) = (BTreeSet::new(), Vec::new());
     let (mut known, mut others) = (BTreeSet::new(), 0);
     for path in &paths {
         situation(&ground, path).await;
@@ -319,7 +330,7 @@ async fn every_command_of_a_document_runs_as_it_stands_there() {
         let document = markdown::document(&text);
         let mut shown = String::new();
         for block in document.blocks.iter().filter(|block| block.language == "sh") {
-            let script = to_run(&block.text, &mut found);
+            let script = to_run(&block.text, &mut BTreeSet::new());
             if !script.trim().is_empty() && run.insert(script.clone()) {
                 for what in try_block(&ground, path, &exports, &script, &mut known).await {
                     failed.push(format!("--- {path}\n{script}--- {what}"));
@@ -330,7 +341,7 @@ async fn every_command_of_a_document_runs_as_it_stands_there() {
             }
             exports.extend(script.lines().filter(|line| line.starts_with("export ")).map(|line| format!("{line}\n")));
         }
-        if path == "docs/KUBERNETES.md" {
+        if path == INSTALLS {
             history(&ground).await;
         }
         for arguments in inline::arguments(&document) {
@@ -347,17 +358,42 @@ async fn every_command_of_a_document_runs_as_it_stands_there() {
         let (tried, said) = try_others(&ground, &document).await;
         others += tried;
         failed.extend(said.into_iter().map(|what| format!("--- {path}\n{what}")));
-        for what in inline::try_all(&ground, &document, &exports, &mut run, &mut found).await {
+        for what in inline::try_all(&ground, &document, &exports, &mut run).await {
             failed.push(format!("--- {path}\n{what}"));
         }
     }
     assert!(failed.is_empty(), "{} failures in {} blocks:\n{}", failed.len(), run.len(), failed.join("\n"));
-    assert!(run.len() > 40, "only {} blocks were found", run.len());
-    assert!(others > 1, "only {others} statements and objects were found");
-    let stale: Vec<_> = NOT_RUN.iter().chain(NOT_RUN_IN_LINE).filter(|(entry, _)| !found.contains(entry)).collect();
-    assert!(stale.is_empty(), "stand in no document any more: {stale:#?}");
+    assert!(run.len() > 20, "only {} blocks were found", run.len());
+    assert!(are_runbooks || others > 1, "only {others} statements and objects were found");
     let mut broken = ground.stage.sim.violations();
     broken.retain(|rule| rule != AFTER_A_DRY_RUN);
     assert!(broken.is_empty(), "ESI's rules were broken: {broken:#?}");
     ground.stage.forgive();
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn every_command_of_readme_and_docs_runs_as_it_stands_there() {
+    try_documents("docs", false).await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn every_command_of_a_runbook_runs_as_it_stands_there() {
+    try_documents("runbooks", true).await;
+}
+
+#[test]
+fn what_is_not_run_stands_in_a_document() {
+    let mut found = BTreeSet::new();
+    for path in documents::paths(&repository()) {
+        let document = markdown::document(&std::fs::read_to_string(repository().join(path)).unwrap());
+        for block in document.blocks.iter().filter(|block| block.language == "sh") {
+            to_run(&block.text, &mut found);
+        }
+        let spans = NOT_RUN_IN_LINE.iter().filter(|(entry, _)| document.spans.iter().any(|span| span == entry));
+        found.extend(spans.map(|(entry, _)| *entry));
+    }
+    let stale: Vec<_> = NOT_RUN.iter().chain(NOT_RUN_IN_LINE).filter(|(entry, _)| !found.contains(entry)).collect();
+    assert!(stale.is_empty(), "stand in no document any more: {stale:#?}");
 }

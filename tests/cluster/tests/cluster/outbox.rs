@@ -17,7 +17,7 @@ const STREAM: &str = "rollcall:events";
 const START: Duration = Duration::from_mins(2);
 
 /// Events of accounts called by this name and a number, five of each.
-async fn enqueue(ground: &Ground, name: &str, accounts: u32) {
+pub(crate) async fn enqueue(ground: &Ground, name: &str, accounts: u32) {
     ground
         .execute(&format!(
             "INSERT INTO outbox_events (event_id, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload)
@@ -29,7 +29,7 @@ async fn enqueue(ground: &Ground, name: &str, accounts: u32) {
 }
 
 /// Entries of the stream.
-async fn published(ground: &Ground) -> usize {
+pub(crate) async fn published(ground: &Ground) -> usize {
     ground.stage.db.redis().xlen(STREAM).await.unwrap()
 }
 

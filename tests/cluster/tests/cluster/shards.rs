@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use cluster::{Ground, repository};
+use cluster::{DRAIN, Ground, repository};
 use documents::markdown;
 use esi_simulator::Route;
 use harness::CORPORATION;
+
+use super::outbox::{enqueue, published};
 
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
@@ -47,4 +49,12 @@ async fn a_subcommand_runs_in_one_pod_where_the_documented_operations_ask_for_on
     assert_eq!(ground.pods("status-1").len(), 1);
     ground.bash(&block.text.replace("status-1", "status-2"));
     assert_eq!(ground.pods("status-2").len(), 4, "else the operations would not be needed");
+
+    // A run of the drain is split as well: each shard takes the partitions with its remainder.
+    enqueue(&ground, "a", 40).await;
+    ground.bash(&format!("kubectl -n rollcall create job drain-1 --from=cronjob/{DRAIN}"));
+    ground.complete("drain-1");
+    assert_eq!((ground.number("SELECT count(*) FROM outbox_events").await, published(&ground).await), (0, 200));
+    let shards = "SELECT count(DISTINCT shard_index) FROM job_runs WHERE job = 'outbox-drain' AND shard_count = 4";
+    assert_eq!(ground.number(shards).await, 4);
 }

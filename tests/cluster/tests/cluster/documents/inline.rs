@@ -37,7 +37,6 @@ pub(super) async fn try_all(
     document: &Document,
     exports: &str,
     ran: &mut BTreeSet<String>,
-    found: &mut BTreeSet<&'static str>,
 ) -> Vec<String> {
     let mut failed = Vec::new();
     for span in &document.spans {
@@ -46,11 +45,8 @@ pub(super) async fn try_all(
             ground.execute(&span.replace("<pid>", "0")).await;
             continue;
         }
-        if let Some((entry, _)) = NOT_RUN_IN_LINE.iter().find(|(entry, _)| entry == span) {
-            found.insert(entry);
-            continue;
-        }
-        if !is_command(span) || ran.iter().any(|script| script.lines().any(|line| line == span)) {
+        let is_not_run = NOT_RUN_IN_LINE.iter().any(|(entry, _)| entry == span);
+        if is_not_run || !is_command(span) || ran.iter().any(|script| script.lines().any(|line| line == span)) {
             continue;
         }
         ran.insert(format!("{span}\n"));
