@@ -25,7 +25,7 @@ test-long: packages kustomize binaries ## The same, with the kill and race tests
 
 test-cluster: packages binaries ## The images and manifests on the cluster of KUBECONFIG; ROLLCALL_LOAD_IMAGE loads an archive into it
 	tools/images $(IMAGES) character-verifier migrate outbox-drain
-	cargo test --locked -p cluster -- --ignored --test-threads=4
+	cargo test --locked -p cluster -- --ignored --test-threads=6
 
 images: ## One image per binary as archives in target/images, by docker, buildah, or neither
 	tools/images

@@ -14,6 +14,10 @@ use url::Url;
 /// Longest time for one push, its retry included: it happens while a pod is asked to go.
 pub(crate) const TIME_OUT: Duration = Duration::from_secs(5);
 
+/// Longest time to connect: short enough for a second try, since packets to a Service that is new to a node go astray, as may
+/// those of a pod that has just started.
+const CONNECT: Duration = Duration::from_secs(2);
+
 /// Pause before the retry.
 const PAUSE: Duration = Duration::from_millis(250);
 
@@ -112,12 +116,12 @@ impl Transport {
 
     async fn client(&self) -> Result<&Client, PushError> {
         let user_agent = concat!("rollcall/", env!("CARGO_PKG_VERSION"));
-        let make = async || runtime::http::client(user_agent, TIME_OUT);
+        let make = async || runtime::http::builder(user_agent, TIME_OUT).connect_timeout(CONNECT).build();
         self.client.get_or_try_init(make).await.map_err(|error| PushError::Unsent(story(&error)))
     }
 
     fn failed(&self, error: reqwest::Error) -> PushError {
-        if error.is_timeout() {
+        if error.is_timeout() && !error.is_connect() {
             return PushError::TimedOut(self.time_out);
         }
         PushError::Connection(story(&error.without_url()))

@@ -65,7 +65,7 @@ impl History {
     async fn live(mut self) {
         let steps = self.random.random_range(15..40);
         for _ in 0..steps {
-            match self.random.random_range(0..14) {
+            match self.random.random_range(0..16) {
                 0..=3 => self.enqueue().await,
                 4..=5 => self.end_one().await,
                 6..=7 => self.start(),
@@ -74,6 +74,8 @@ impl History {
                 10 => self.break_sink(),
                 11 => self.lose_a_partition().await,
                 12 => self.proxy.cut(),
+                13 => self.crowd().await,
+                14 => self.go_on().await,
                 _ => {
                     let pause = self.random.random_range(1..60);
                     tokio::time::sleep(Duration::from_millis(pause)).await;
@@ -114,8 +116,7 @@ impl History {
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let mut tx = self.ground.db.pool().begin().await.unwrap();
         self.ground.enqueue_in(&mut tx, &names, self.next).await;
-        let marks: Vec<i64> = (self.next..).take(count).collect();
-        self.next += i64::try_from(count).unwrap();
+        let marks = self.marks(count);
         if self.random.random_bool(0.5) {
             tx.commit().await.unwrap();
             self.wanted.extend(marks);
@@ -124,15 +125,44 @@ impl History {
         }
     }
 
+    fn marks(&mut self, count: usize) -> Vec<i64> {
+        let marks: Vec<i64> = (self.next..).take(count).collect();
+        self.next += i64::try_from(count).unwrap();
+        marks
+    }
+
+    /// So many events that a pass has several pages.
+    async fn crowd(&mut self) {
+        let names: Vec<String> = (0..400).map(|place| format!("c{}", place % 80)).collect();
+        self.ground.enqueue(&names.iter().map(String::as_str).collect::<Vec<_>>(), self.next).await;
+        let marks = self.marks(names.len());
+        self.wanted.extend(marks);
+    }
+
+    /// An open transaction enqueues once more.
+    async fn go_on(&mut self) {
+        let Some((mut tx, mut marks, accounts)) = self.open.pop() else { return };
+        let name = format!("a{}", accounts[self.random.random_range(0..accounts.len())]);
+        self.ground.enqueue_in(&mut tx, &[&name], self.next).await;
+        marks.extend(self.marks(1));
+        self.open.push((tx, marks, accounts));
+    }
+
     async fn end_one(&mut self) {
         if self.open.is_empty() {
             return;
         }
         let place = self.random.random_range(0..self.open.len());
-        let (tx, marks, _) = self.open.swap_remove(place);
+        let (tx, marks, accounts) = self.open.swap_remove(place);
         if self.random.random_bool(0.8) {
             tx.commit().await.unwrap();
             self.wanted.extend(marks);
+            if self.random.random_bool(0.5) {
+                // What comes right behind must not overtake it.
+                self.ground.enqueue(&[&format!("a{}", accounts[0])], self.next).await;
+                let marks = self.marks(1);
+                self.wanted.extend(marks);
+            }
         } else {
             tx.rollback().await.unwrap();
         }
