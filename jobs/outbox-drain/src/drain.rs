@@ -326,7 +326,7 @@ impl<'a, S: Sink> Drain<'a, S> {
     /// Everything that the look says cannot appear any more is in the snapshot, since that is taken later.
     async fn begin_to_read(&self, mut start: Start) -> Result<Start, JobError> {
         let what = "begin to read events";
-        let mut snapshot = self.ctx.db.snapshot(what).await?;
+        let mut snapshot = self.ctx.db.snapshot(what, pages::HOLD).await?;
         if self.horizon.borrow().leaves_out() {
             let unseen = snapshot.read(what, async |tx| pages::unseen(tx).await).await?;
             start.go_back |= self.horizon.borrow().is_overtaken(&unseen);

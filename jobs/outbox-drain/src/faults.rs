@@ -200,10 +200,14 @@ impl Numbers {
         faults.reordered(entry);
     }
 
-    /// Whether the first numbers of several partitions are away, of every one that is there: trimming does that. Somebody who
-    /// deletes entries one by one, and a Redis that loses some, hardly do.
-    pub(crate) fn look_trimmed(&self) -> bool {
-        self.0.len() > 1 && self.0.values().all(|partition| partition.head.is_some())
+    /// Whether the first numbers of several partitions are away, of every one that is there, and no more than were `removed`:
+    /// trimming does that. Somebody who deletes entries one by one hardly does, and what Redis has lost was never removed.
+    pub(crate) fn look_trimmed(&self, acknowledged: &HashMap<u16, i64>, removed: u64) -> bool {
+        let absent =
+            acknowledged.iter().filter(|(partition, _)| !self.0.contains_key(partition)).map(|(_, &last)| last);
+        let heads = self.0.values().filter_map(|partition| partition.head.as_ref()).map(|head| *head.end());
+        let away: i64 = heads.chain(absent).sum();
+        self.0.len() > 1 && self.0.values().all(|partition| partition.head.is_some()) && away.unsigned_abs() <= removed
     }
 
     /// The stream is at its end; what PostgreSQL knows to be published must have been there.

@@ -60,7 +60,11 @@ impl Horizon {
     /// Whether a snapshot may see what a transaction brought that is left out: then reading in it must begin at the true floor,
     /// or a later event of an aggregate would be met without the earlier one.
     pub(crate) fn is_overtaken(&self, unseen: &Unseen) -> bool {
-        self.left_out.values().any(|id| id.is_none_or(|id| !unseen.hides(id)))
+        let is_hidden = |(transaction, id): (&String, &Option<u32>)| match id {
+            Some(id) => unseen.hides(*id),
+            None => unseen.hides_waiting(transaction),
+        };
+        !self.left_out.iter().all(is_hidden)
     }
 
     /// Whether any transaction is left out.
@@ -72,13 +76,20 @@ impl Horizon {
     pub(crate) fn take_in(&mut self, look: Look, now: Instant) -> Start {
         let ids: HashMap<String, Option<u32>> = look.open.into_iter().map(|open| (open.transaction, open.id)).collect();
         let open: HashSet<String> = ids.keys().cloned().collect();
+        // A prepared transaction that has outlived a crash of the server goes by another name.
+        let is_reborn = open.iter().any(|one| one.starts_with("-1/") && !self.seen.contains_key(one));
+        if is_reborn {
+            self.marks.clear();
+            self.left_out.clear();
+            self.soft = self.hard;
+        }
         self.seen.retain(|transaction, _| open.contains(transaction));
         for transaction in &open {
             self.seen.entry(transaction.clone()).or_insert(now);
         }
         let left_out = self.left_out.len();
         self.left_out.retain(|transaction, _| open.contains(transaction));
-        let go_back = self.left_out.len() < left_out;
+        let go_back = is_reborn || self.left_out.len() < left_out;
 
         for mark in &mut self.marks {
             mark.waiting.retain(|transaction| open.contains(transaction));
@@ -147,6 +158,18 @@ mod tests {
         let start = horizon.take_in(look(50, &[]), later);
         assert_eq!((start.hard, start.soft, start.go_back), (50, 50, true));
         assert!(!horizon.take_in(look(50, &[]), later).go_back, "once");
+    }
+
+    #[test]
+    fn a_prepared_transaction_that_a_crash_renames_is_waited_for_anew() {
+        let (mut horizon, now) = (Horizon::default(), Instant::now());
+        horizon.take_in(look(10, &[]), now);
+        horizon.take_in(look(20, &["13/239"]), now);
+        let later = now + STRAGGLES;
+        assert_eq!(horizon.take_in(look(30, &["13/239"]), later).soft, 30);
+        let start = horizon.take_in(look(30, &["-1/744"]), later);
+        assert_eq!((start.hard, start.soft, start.go_back), (10, 10, true));
+        assert_eq!(horizon.take_in(look(30, &[]), later).hard, 30);
     }
 
     #[test]

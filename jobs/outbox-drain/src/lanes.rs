@@ -17,6 +17,8 @@ const HOLDS: Duration = Duration::from_secs(LASTS_SECONDS as u64 - 2);
 
 /// A partition that nobody has taken for so long is left over.
 const LEFT_OVER: Duration = Duration::from_secs(3);
+/// For so long they are kept before it is tried whether somebody else takes them.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// A partition of ours.
 #[derive(Debug, Clone, Copy)]
@@ -48,6 +50,8 @@ pub(crate) struct Lanes {
     /// Partitions that we hold beyond our fair share, since nobody else took them: shares that are cut in different ways (workers
     /// beside the pods of an Indexed Job) may leave some over.
     pub extra: usize,
+    /// Since when.
+    extra_since: Option<Instant>,
     /// Since when some have been left over.
     left_over: Option<Instant>,
     /// How many runs shared when that was looked at.
@@ -64,6 +68,7 @@ impl Default for Lanes {
             holds_until: Instant::now(),
             is_one_for_each: true,
             extra: 0,
+            extra_since: None,
             left_over: None,
             runs: 0,
             looked_at: None,
@@ -115,9 +120,14 @@ impl Lanes {
 
     /// How many may be taken although they are beyond our fair share, where so many are `free`: all, once that has lasted.
     pub(crate) fn may_take_beyond(&mut self, free: i64, runs: i64, now: Instant) -> i64 {
-        if self.runs != runs {
-            // Shares are cut anew.
-            (self.runs, self.extra, self.left_over) = (runs, 0, None);
+        let lasts = |since: Option<Instant>, time: Duration| since.is_some_and(|at| now.duration_since(at) >= time);
+        if self.runs != runs || lasts(self.extra_since, KEPT) {
+            // Shares are cut anew, or whoever could not take his may by now.
+            (self.runs, self.extra, self.extra_since, self.left_over) = (runs, 0, None, None);
+        }
+        if lasts(self.looked_at, LEFT_OVER) {
+            // Nobody knows what happened in between.
+            self.left_over = None;
         }
         if free == 0 {
             self.left_over = None;
@@ -150,9 +160,18 @@ impl Lanes {
         }
     }
 
+    /// So many were taken beyond our share.
+    pub(crate) fn took_beyond(&mut self, extra: usize, now: Instant) {
+        if extra > 0 {
+            self.extra += extra;
+            self.extra_since.get_or_insert(now);
+        }
+    }
+
     /// Nothing is ours any more.
     pub(crate) fn lose(&mut self) {
         self.own.clear();
+        (self.extra, self.extra_since, self.left_over) = (0, None, None);
         self.looked_at = None;
     }
 

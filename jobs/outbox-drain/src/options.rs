@@ -14,6 +14,9 @@ use runtime::{
 };
 use store::outbox::partitions::Share;
 
+/// Fewest connections to PostgreSQL: one reads, one writes, and one tells what keeps the others waiting.
+const CONNECTIONS: u32 = 3;
+
 /// Secrets beyond the runner's.
 pub(crate) const SECRETS: &[SecretSpec] = &[
     SecretSpec { name: "NATS_URL", help: "NATS servers, nats://user:password@host:4222 or tls://…", required: false },
@@ -176,6 +179,11 @@ pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems
     if setup.shard.count > most {
         problems.add("SHARD_COUNT", format_args!("{}, but there are at most {most} partitions", setup.shard.count));
         return None;
+    }
+    if setup.common.database_max_connections < CONNECTIONS {
+        let given = setup.common.database_max_connections;
+        problems
+            .add("DATABASE_MAX_CONNECTIONS", format_args!("{given}, but outbox-drain needs {CONNECTIONS} at least"));
     }
     if let Some(folder) = options.worker_heartbeat_file.as_deref().and_then(Path::parent)
         && !folder.as_os_str().is_empty()

@@ -99,7 +99,7 @@ impl<S: Sink> Drain<'_, S> {
             lanes.looked_at = Some(asked_at);
             lanes.is_one_for_each = Lanes::one_for_each(split, share.index, share.count);
             lanes.add(&taken);
-            lanes.extra += extra;
+            lanes.took_beyond(extra, asked_at);
             let most = fair + lanes.extra;
             lanes.give_up(most)
         };

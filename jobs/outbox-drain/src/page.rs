@@ -1,5 +1,7 @@
 //! A page of events on its way: read, sorted by partition, published. What becomes of it then is in `settle.rs`.
 
+use std::time::Duration;
+
 use futures::future::join_all;
 use job::{
     JobError,
@@ -25,6 +27,9 @@ use crate::{
     lanes::lane,
     places::PAGE_BYTES,
 };
+
+/// A deletion that takes longer may have met somebody who changes the table.
+const IN_THE_WAY: Duration = Duration::from_millis(500);
 
 /// Events of one partition.
 pub(crate) struct Claimed {
@@ -123,7 +128,19 @@ impl<S: Sink> Batch for Drain<'_, S> {
     async fn checkpoint(&self, worked: Vec<Vec<Worked>>) -> Result<Flow, JobError> {
         let worked: Vec<Worked> = worked.into_iter().flatten().collect();
         self.pace.borrow_mut().settled.begin();
-        let settled = self.settle(&worked).await?;
+        let settled = {
+            let mut settling = std::pin::pin!(self.settle(&worked));
+            tokio::select! {
+                biased;
+                settled = &mut settling => settled?,
+                () = tokio::time::sleep(IN_THE_WAY) => {
+                    // It may wait for somebody who waits for our snapshot to go.
+                    self.yields.set(true);
+                    self.end_snapshot().await;
+                    settling.await?
+                }
+            }
+        };
         self.pace.borrow_mut().settled.end();
         if !settled {
             *self.trouble.borrow_mut() = Some(Trouble::Lost);
@@ -219,8 +236,9 @@ impl<S: Sink> Drain<'_, S> {
                 })
             })
             .collect();
-        let rejected = verdicts.iter().map(|&(batch, event, _)| claimed[batch].keys[event].aggregate);
-        let knows_life = self.suspicion.borrow().knows_life(rejected);
+        let rejected: Vec<u64> =
+            verdicts.iter().map(|&(batch, event, _)| claimed[batch].keys[event].aggregate).collect();
+        let knows_life = self.suspicion.borrow_mut().knows_life(&rejected, self.took.get());
         let in_trouble = |published: &[Published]| published.iter().any(|answer| answer.trouble.is_some());
         let was_in_trouble = in_trouble(published);
         // Some had an answer and some had none, or one that failed before fails alone: events that the sink cannot bear, or

@@ -101,7 +101,7 @@ async fn pass(
         }
     }
     if part == 0 {
-        let is_trimmed = span.is_trimmed || span.is_shorter && numbers.look_trimmed();
+        let is_trimmed = span.is_trimmed || numbers.look_trimmed(acknowledged, span.removed);
         numbers.close(acknowledged, is_trimmed, faults);
     }
     waiting(ctx, stream, &ids, is_ours, faults).await?;

@@ -23,7 +23,11 @@ enum Stage {
     /// These aggregates are left out.
     LeaveOut(HashSet<u64>),
     /// The sink has just taken others than these.
-    Try(HashSet<u64>),
+    Try {
+        suspects: HashSet<u64>,
+        /// Some have failed since.
+        is_used: bool,
+    },
 }
 
 impl Suspicion {
@@ -32,10 +36,14 @@ impl Suspicion {
         matches!(&self.stage, Stage::LeaveOut(suspects) if suspects.contains(&key))
     }
 
-    /// Whether the sink has just shown that it works, as far as these aggregates are concerned: a failure over anybody but the
-    /// suspects may be an outage that begins.
-    pub(crate) fn knows_life(&self, mut failed: impl Iterator<Item = u64>) -> bool {
-        matches!(&self.stage, Stage::Try(suspects) if failed.all(|key| suspects.contains(&key)))
+    /// Whether the sink has just shown that it works, as far as the aggregates are concerned over which it failed on a page: a
+    /// failure over anybody but the suspects may be an outage that begins, and so may be that of a second page unless the sink
+    /// `took` something in the present pass.
+    pub(crate) fn knows_life(&mut self, failed: &[u64], took: bool) -> bool {
+        let Stage::Try { suspects, is_used } = &mut self.stage else { return false };
+        let is_fresh = took || !*is_used;
+        *is_used |= !failed.is_empty();
+        is_fresh && failed.iter().all(|key| suspects.contains(key))
     }
 
     /// The sink failed over this aggregate and took nothing.
@@ -50,7 +58,7 @@ impl Suspicion {
             // There may be more of them than a pass tries: those of before are not tried again until others were.
             Stage::LeaveOut(suspects) if !culprits.is_empty() => Stage::LeaveOut(&suspects | &culprits),
             _ if !culprits.is_empty() => Stage::LeaveOut(culprits),
-            Stage::LeaveOut(suspects) if took => Stage::Try(suspects),
+            Stage::LeaveOut(suspects) if took => Stage::Try { suspects, is_used: false },
             _ => Stage::Calm,
         };
     }
@@ -66,12 +74,14 @@ mod tests {
         suspicion.suspect(7);
         assert!(!suspicion.leaves_out(7), "not in the pass in which it failed");
         suspicion.pass_ended(false);
-        assert!(suspicion.leaves_out(7) && !suspicion.leaves_out(8) && !suspicion.knows_life([7].into_iter()));
+        assert!(suspicion.leaves_out(7) && !suspicion.leaves_out(8) && !suspicion.knows_life(&[7], false));
         suspicion.pass_ended(true);
-        assert!(!suspicion.leaves_out(7) && suspicion.knows_life([7].into_iter()));
-        assert!(!suspicion.knows_life([7, 8].into_iter()), "another one fails, too");
+        assert!(!suspicion.leaves_out(7) && suspicion.knows_life(&[7], false));
+        assert!(!suspicion.knows_life(&[7], false), "the second page may meet an outage that begins");
+        assert!(suspicion.knows_life(&[7], true), "unless the sink has just taken something");
+        assert!(!suspicion.knows_life(&[7, 8], true), "another one fails, too");
         suspicion.pass_ended(true);
-        assert!(!suspicion.knows_life([7].into_iter()));
+        assert!(!suspicion.knows_life(&[7], true));
     }
 
     #[test]
@@ -83,7 +93,7 @@ mod tests {
         suspicion.pass_ended(false);
         assert!(suspicion.leaves_out(7) && suspicion.leaves_out(8) && !suspicion.leaves_out(9));
         suspicion.pass_ended(true);
-        assert!(suspicion.knows_life([7, 8].into_iter()));
+        assert!(suspicion.knows_life(&[7, 8], false));
     }
 
     #[test]
@@ -92,6 +102,6 @@ mod tests {
         suspicion.suspect(7);
         suspicion.pass_ended(false);
         suspicion.pass_ended(false);
-        assert!(!suspicion.leaves_out(7) && !suspicion.knows_life([7].into_iter()));
+        assert!(!suspicion.leaves_out(7) && !suspicion.knows_life(&[7], false));
     }
 }

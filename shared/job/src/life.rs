@@ -179,7 +179,10 @@ async fn unreadable<J: Job>(error: &clap::Error) -> ExitCode {
 
 /// Whether nothing in the command line can be a subcommand or a dry run, misspelt.
 fn means_a_run(words: &[String]) -> bool {
-    words.iter().all(|word| word == "run" || word.starts_with('-') && !word.contains("dry"))
+    let is_value = |word: &String| word.starts_with(|first: char| first.is_ascii_digit());
+    words.iter().all(|word| {
+        matches!(&**word, "run" | "worker") || is_value(word) || word.starts_with('-') && !word.contains("dry")
+    })
 }
 
 /// Tells the metrics that a run failed before it began.

@@ -27,9 +27,9 @@ pub struct Span {
     pub entries: u64,
     /// Id of the last one; `0-0` when there is none.
     pub last: String,
-    /// Entries were removed.
-    pub is_shorter: bool,
-    /// None of them one by one: they were trimmed from its beginning.
+    /// How many were removed since it was made.
+    pub removed: u64,
+    /// Some were, and none of them one by one: they were trimmed from its beginning.
     pub is_trimmed: bool,
 }
 
@@ -90,7 +90,7 @@ impl Stream {
         let exists: bool =
             redis::cmd("EXISTS").arg(&self.name).query_async(&mut self.connection).await.map_err(meaning)?;
         if !exists {
-            return Ok(Span { entries: 0, last: "0-0".to_owned(), is_shorter: false, is_trimmed: false });
+            return Ok(Span { entries: 0, last: "0-0".to_owned(), removed: 0, is_trimmed: false });
         }
         let info: HashMap<String, redis::Value> = redis::cmd("XINFO")
             .arg("STREAM")
@@ -102,12 +102,12 @@ impl Stream {
             let value = info.get(name).and_then(|value| redis::from_redis_value_ref::<String>(value).ok());
             value.unwrap_or_else(|| "0-0".to_owned())
         };
-        let entries = info.get("length").and_then(|value| redis::from_redis_value_ref(value).ok()).unwrap_or(0);
+        let entries: u64 = info.get("length").and_then(|value| redis::from_redis_value_ref(value).ok()).unwrap_or(0);
         let added = info.get("entries-added").and_then(|value| redis::from_redis_value_ref(value).ok());
         // Trimming leaves no trace but this: more was added than is there, and nothing was deleted one by one.
-        let is_shorter = added.is_some_and(|added: u64| added > entries);
-        let is_trimmed = is_shorter && text("max-deleted-entry-id") == "0-0";
-        Ok(Span { entries, last: text("last-generated-id"), is_shorter, is_trimmed })
+        let removed = added.unwrap_or(entries).saturating_sub(entries);
+        let is_trimmed = removed > 0 && text("max-deleted-entry-id") == "0-0";
+        Ok(Span { entries, last: text("last-generated-id"), removed, is_trimmed })
     }
 
     /// The entries behind `after` up to `last`, at most a thousand.

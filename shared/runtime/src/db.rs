@@ -183,7 +183,7 @@ impl Database {
         E: Into<StatementError>,
     {
         let whole = async {
-            let mut transaction = self.begin("", limits).await.map_err(|error| DbError::new(what, error))?;
+            let mut transaction = self.begin("", "", limits).await.map_err(|error| DbError::new(what, error))?;
             let result = work(&mut transaction).await.map_err(|error| DbError::new(what, error.into().0))?;
             transaction.commit().await.map_err(|error| DbError::new(what, error))?;
             Ok(result)
@@ -194,13 +194,14 @@ impl Database {
         }
     }
 
-    /// Begins to read in one snapshot: what is committed after the first read is not seen by any.
+    /// Begins to read in one snapshot: what is committed after this is not seen by any read. `hold` is a `LOCK TABLE` that comes
+    /// before the snapshot, which would find a table empty that is rewritten in between.
     ///
     /// # Errors
     /// As for a transaction.
-    pub async fn snapshot(&self, what: &'static str) -> Result<Snapshot, DbError> {
+    pub async fn snapshot(&self, what: &'static str, hold: &'static str) -> Result<Snapshot, DbError> {
         let limits = Limits { transaction: Snapshot::IDLE, ..Limits::BATCH };
-        let begin = self.begin(" ISOLATION LEVEL REPEATABLE READ READ ONLY", limits);
+        let begin = self.begin(" ISOLATION LEVEL REPEATABLE READ READ ONLY", hold, limits);
         match tokio::time::timeout(Limits::BATCH.transaction, begin).await {
             Ok(Ok(transaction)) => Ok(Snapshot { transaction }),
             Ok(Err(error)) => Err(DbError::new(what, error)),
@@ -211,16 +212,18 @@ impl Database {
     async fn begin(
         &self,
         mode: &str,
+        first: &str,
         limits: Limits,
     ) -> Result<sqlx::Transaction<'static, sqlx::Postgres>, sqlx::Error> {
         // Statements are prepared under names that are unique on our side only; a pooler may hand us a server
         // connection on which another client left the same names. The server must not wait for us either: a machine
         // that is gone says no farewell, and its locks would keep every later run out. No parallel plans: a batch that
-        // reads some thousand rows in order is slower by the start of the workers, and they are other people's cores.
+        // reads some thousand rows in order is slower by the start of the workers, and they are other people's cores. The
+        // last of these takes the snapshot, where it is to hold for all reads.
         let begin = format!(
-            "BEGIN{mode}; DEALLOCATE ALL; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
+            "BEGIN{mode}; SET LOCAL statement_timeout = {}; SET LOCAL lock_timeout = {}; \
              SET LOCAL idle_in_transaction_session_timeout = {}; SET LOCAL max_parallel_workers_per_gather = 0; \
-             SET LOCAL jit = off",
+             SET LOCAL jit = off; {first}; DEALLOCATE ALL",
             limits.statement.as_millis(),
             limits.lock.as_millis(),
             limits.transaction.as_millis()

@@ -67,6 +67,8 @@ pub struct Unseen {
     next: u32,
     /// Nor these.
     running: Vec<u32>,
+    /// Transactions that still wait for some lock, as in `pg_locks`.
+    waiting: Vec<String>,
 }
 
 impl Unseen {
@@ -75,7 +77,15 @@ impl Unseen {
         // Ids are compared as PostgreSQL does, in a circle.
         transaction.wrapping_sub(self.next).cast_signed() >= 0 || self.running.contains(&transaction)
     }
+
+    /// The same of one that has no id yet: whoever waits has not ended.
+    pub fn hides_waiting(&self, transaction: &str) -> bool {
+        self.waiting.iter().any(|waiting| waiting == transaction)
+    }
 }
+
+/// Keeps the table as it is until the end of the transaction.
+pub const HOLD: &str = "/* outbox::hold */ LOCK TABLE outbox_events IN ACCESS SHARE MODE";
 
 /// What the present snapshot does not see; within one that holds for several reads.
 ///
@@ -85,12 +95,14 @@ pub async fn unseen(tx: &mut PgConnection) -> Result<Unseen> {
     let found = query!(
         r#"/* outbox::unseen */
         SELECT pg_snapshot_xmax(snapshot)::text::bigint AS "next!",
-            ARRAY(SELECT id::text::bigint FROM pg_snapshot_xip(snapshot) AS id) AS "running!"
+            ARRAY(SELECT id::text::bigint FROM pg_snapshot_xip(snapshot) AS id) AS "running!",
+            ARRAY(SELECT virtualtransaction FROM pg_locks WHERE NOT granted) AS "waiting!"
         FROM pg_current_snapshot() AS snapshot"#
     )
     .fetch_one(tx)
     .await?;
-    Ok(Unseen { next: short(found.next), running: found.running.into_iter().map(short).collect() })
+    let running = found.running.into_iter().map(short).collect();
+    Ok(Unseen { next: short(found.next), running, waiting: found.waiting })
 }
 
 /// Without the epoch, as locks have it.

@@ -193,6 +193,8 @@ pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
                 AND backend_type <> 'autovacuum worker'
                 -- A session of another database keeps none of this one's rows; one of none (a standby's feedback) does.
                 AND (datid IS NULL OR datname = current_database())
+                -- A drain reads in a snapshot for some ten seconds.
+                AND (application_name <> 'outbox-drain' OR xact_start < clock_timestamp() - interval '30 seconds')
             UNION ALL
             SELECT 'replication slot', active_pid, slot_name::text, NULL, greatest(age(xmin), age(catalog_xmin))
             FROM pg_replication_slots WHERE xmin IS NOT NULL

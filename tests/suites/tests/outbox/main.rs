@@ -5,6 +5,7 @@
 
 mod contract;
 mod crash;
+mod ddl;
 mod dead_letters;
 mod diagnosis;
 mod drain;

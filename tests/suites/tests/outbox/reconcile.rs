@@ -221,3 +221,17 @@ async fn an_entry_that_was_deleted_from_a_trimmed_stream_is_missing_and_what_was
     let lost = found(&ground, 65).await;
     assert_eq!(counts(&lost), [1, 0, 0, 0], "{lost}");
 }
+
+#[tokio::test]
+async fn a_stream_that_was_lost_is_no_trimmed_one_though_somebody_deleted_an_entry_since() {
+    let ground = Ground::new().await;
+    ground.fill(300, 60).await;
+    ground.run().await.expect_code(0);
+    let () = ground.db.redis().del(STREAM).await.unwrap();
+    ground.fill(300, 60).await;
+    ground.run().await.expect_code(0);
+    let entry: redis::streams::StreamRangeReply = ground.db.redis().xrange_count(STREAM, "-", "+", 200).await.unwrap();
+    let _: usize = ground.db.redis().xdel(STREAM, &[&entry.ids[199].id]).await.unwrap();
+    let faults = found(&ground, 65).await;
+    assert_eq!(counts(&faults), [301, 0, 0, 0], "{faults}");
+}
