@@ -18,14 +18,9 @@ use job::{
 use metrics::outbox as metric;
 use outbox::{Sink, sink::SinkError};
 use runtime::Snapshot;
-use store::outbox::{
-    held,
-    pages::{self, Place},
-    partitions, state,
-};
+use store::outbox::{held, partitions, state};
 use time::OffsetDateTime;
 use tokio::time::Instant;
-use tracing::warn;
 
 use crate::{
     heldback::HeldBack,
@@ -72,15 +67,17 @@ pub(crate) struct Drain<'a, S> {
     left: RefCell<HashMap<i16, i64>>,
     /// The sink has taken something in this pass.
     pub(crate) took: Cell<bool>,
-    horizon: RefCell<Horizon>,
+    pub(crate) horizon: RefCell<Horizon>,
     /// In which all pages of a pass are read: an event is met with all earlier ones of its aggregate or not at all.
     pub(crate) snapshot: RefCell<Option<Snapshot>>,
     /// When it was read which aggregates are held back; none: it is to be read anew.
     pub(crate) held_at: Cell<Option<Instant>>,
-    soft: Cell<i64>,
+    /// Where reading begins unless a pass must go back.
+    pub(crate) soft: Cell<i64>,
     /// The pass reads no further page.
     pub(crate) yields: Cell<bool>,
-    cut_short: Cell<bool>,
+    /// The last pass was cut short: the next goes back.
+    pub(crate) cut_short: Cell<bool>,
 }
 
 /// Why a pass could not go on.
@@ -307,74 +304,6 @@ impl<'a, S: Sink> Drain<'a, S> {
         self.held.replace(held);
         self.held_at.set(Some(now));
         Ok(())
-    }
-
-    /// Where the pass begins.
-    async fn look(&self) -> Result<Start, JobError> {
-        let look = self.ctx.db.transaction("look for open transactions", async |tx| pages::look(tx).await).await?;
-        let now = Instant::now();
-        let highest = self.lanes.borrow().iter().map(|(_, own)| own.floor).max().unwrap_or(0);
-        if look.last < highest.max(self.horizon.borrow().hard()) {
-            self.forget_floors(look.last).await?;
-        }
-        self.db_time.set(Some((look.now, now)));
-        let mut start = self.horizon.borrow_mut().take_in(look, now);
-        start.go_back |= self.cut_short.get();
-        Ok(start)
-    }
-
-    /// Everything that the look says cannot appear any more is in the snapshot, since that is taken later.
-    async fn begin_to_read(&self, mut start: Start) -> Result<Start, JobError> {
-        let what = "begin to read events";
-        let mut snapshot = self.ctx.db.snapshot(what, pages::HOLD).await?;
-        if self.horizon.borrow().leaves_out() {
-            let unseen = snapshot.read(what, async |tx| pages::unseen(tx).await).await?;
-            start.go_back |= self.horizon.borrow().is_overtaken(&unseen);
-        }
-        self.snapshot.replace(Some(snapshot));
-        Ok(start)
-    }
-
-    /// Nothing more is read in this pass.
-    pub(crate) async fn end_snapshot(&self) {
-        let snapshot = self.snapshot.take();
-        if let Some(snapshot) = snapshot {
-            snapshot.end().await;
-        }
-    }
-
-    /// The numbers have gone back: PostgreSQL was restored to an earlier state, and what comes will lie below the floors.
-    async fn forget_floors(&self, last: i64) -> Result<(), JobError> {
-        warn!(
-            last,
-            "the outbox has gone back to an earlier number: PostgreSQL was restored; reading from the beginning"
-        );
-        let owned = {
-            let mut lanes = self.lanes.borrow_mut();
-            for (_, own) in lanes.iter_mut() {
-                own.floor = 0;
-                own.is_fresh = true;
-            }
-            lanes.owned()
-        };
-        let what = "forget the floors";
-        self.ctx.db.transaction(what, async |tx| partitions::forget_floors(tx, &owned).await).await?;
-        self.horizon.take();
-        self.soft.set(0);
-        Ok(())
-    }
-
-    fn place(&self, start: Start) {
-        let lanes = self.lanes.borrow();
-        let due = self.held.borrow().lowest_due();
-        let soft = self.soft.get();
-        let place = |(bucket, partition): (i16, i16)| {
-            let own = lanes.get(partition)?;
-            let from = if start.go_back || own.is_fresh { own.floor } else { own.floor.max(soft) };
-            let due = due.get(&bucket).map_or(i64::MAX, |seq| seq - 1);
-            Some(Place { bucket, after: from.min(due) })
-        };
-        self.places.borrow_mut().begin(lanes.buckets().into_iter().filter_map(place));
     }
 
     /// Gauges for the push; how the outbox stands.

@@ -25,6 +25,7 @@ mod places;
 mod reconcile;
 mod run;
 mod settle;
+mod start;
 mod suspicion;
 mod worker;
 
