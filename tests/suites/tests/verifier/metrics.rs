@@ -188,7 +188,31 @@ async fn a_statistic_that_cannot_be_had_does_not_make_a_failure_of_the_run() {
     let gateway = stage.pushgateway.as_ref().unwrap();
     expect(gateway, "rollcall_job_last_exit_code", "", &[("", 0.0)]);
     assert!(gateway.value("rollcall_job_last_success_timestamp_seconds", &[]).is_some());
-    assert!(gateway.value("battlescope_character_verification_last_run_timestamp", &[]).is_some());
+    // It goes with the age of the oldest check, which could not be had either: CharacterVerifierExposure adds the two.
+    assert_eq!(gateway.value("battlescope_character_verification_last_run_timestamp", &[]), None);
+}
+
+#[tokio::test]
+async fn a_run_that_fails_moves_neither_the_time_nor_the_age_of_the_oldest_check() {
+    let stage = Stage::with_pushgateway().await;
+    stage.add(newcomer("ann").verified_minutes_ago(90)).await;
+    stage.verifier().run().await.expect_code(0);
+    let gateway = stage.pushgateway.as_ref().unwrap();
+    let told = || {
+        ["battlescope_character_verification_last_run_timestamp", "rollcall_verifier_oldest_unverified_seconds"]
+            .map(|name| gateway.value(name, &[]))
+    };
+    let before = told();
+    assert!(before.iter().all(Option::is_some), "{before:?}");
+    let mut lock = stage.db.pool().begin().await.unwrap();
+    sqlx::query("-- verifier::metrics\nLOCK TABLE auth_config IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut *lock)
+        .await
+        .unwrap();
+    let finished = stage.verifier().run().await.expect_code(75);
+    lock.rollback().await.unwrap();
+    expect(gateway, "rollcall_job_last_exit_code", "", &[("", 75.0)]);
+    assert_eq!(told(), before, "{finished}");
 }
 
 #[tokio::test]
