@@ -33,8 +33,9 @@ use crate::{
     suspicion::Suspicion,
 };
 
-/// Pages that are read ahead of the one that is being deleted.
-const IN_FLIGHT: usize = 6;
+/// Pages that are read ahead of those that are being deleted: some 100 ms of work, as long as a disk may take for a commit now
+/// and then.
+const IN_FLIGHT: usize = 12;
 /// Longest pass: what came late, is due again, or belongs to others now is seen after it.
 const LONGEST_PASS: Duration = Duration::from_secs(10);
 /// Time between two looks at who shares the work, and at what is held back.

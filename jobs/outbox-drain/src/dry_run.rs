@@ -47,7 +47,11 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
     };
     let (mut by_type, mut found, mut waiting) = (BTreeMap::<String, u64>::new(), 0, 0);
     while !places.is_empty() && found < most && ctx.budget.working() {
-        let page = ctx.db.transaction("read events", async |tx| pages::read(tx, &places, EACH, BYTES).await).await?;
+        let reading = async |tx: &mut _| {
+            pages::by_the_key(tx).await?;
+            pages::read(tx, &places, EACH, BYTES).await
+        };
+        let page = ctx.db.transaction("read events", reading).await?;
         if page.events.is_empty() {
             break;
         }

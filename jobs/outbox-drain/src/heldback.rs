@@ -1,7 +1,7 @@
 //! Which aggregates are held back, in memory. Of each only a hash is kept, some thirty to seventy bytes in all: a million
 //! of them must fit the limit of the manifests. Two aggregates with one hash would share their fate until both are free.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use store::outbox::held::{Free, Held};
 
@@ -20,7 +20,7 @@ struct State {
 
 /// All that are held back, by the hash of the aggregate.
 #[derive(Debug, Default)]
-pub(crate) struct HeldBack(HashMap<u64, State>);
+pub(crate) struct HeldBack(BTreeMap<u64, State>);
 
 impl HeldBack {
     /// Begins anew, in the same memory.

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use store::outbox::pages::{Page, Place};
 
 /// A page holds at most so many bytes of payload, or one event: what is in memory at a time is some times this.
-pub(crate) const PAGE_BYTES: usize = 2 * 1024 * 1024;
+pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 /// Events of a first page: how large they are is not known yet.
 const FIRST_PAGE: usize = 64;
 
@@ -122,7 +122,7 @@ mod tests {
         assert_eq!((second.places.len(), second.each), (64, 4));
         places.advance(&second, &page(&second, 4, 1024 * 1024));
         let third = places.ask(1000);
-        assert_eq!((third.places.len(), third.each), (1, 1), "two megabytes hold one event and its comma");
+        assert_eq!((third.places.len(), third.each), (1, 1), "one event of a megabyte is a page");
         // It fails: maybe it was too large after all.
         assert_eq!(places.ask(1000).places.len(), 64);
     }

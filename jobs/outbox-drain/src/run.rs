@@ -71,7 +71,10 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
     loop {
         if gauges_at.is_none_or(|at| at.elapsed() >= GAUGES) {
             match drain.gauges().await {
-                Ok(state) if gauges_at.is_none() => drain.ctx.expect_total(state.backlog.unsigned_abs()),
+                Ok(state) if gauges_at.is_none() => {
+                    let most = drain.settings.options.max_events;
+                    drain.ctx.expect_total(state.backlog.unsigned_abs().min(if most > 0 { most } else { u64::MAX }));
+                }
                 Ok(_) => {}
                 Err(error) => warn!(%error, "gauges could not be read"),
             }
@@ -188,6 +191,7 @@ async fn others_are_alive<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<F
                     Some(Place { bucket, after: of.floor })
                 })
                 .collect();
+            pages::by_the_key(tx).await?;
             let left = !places.is_empty() && !pages::read(tx, &places, 1, 1).await?.events.is_empty();
             Ok::<_, sqlx::Error>((foreign, left))
         })

@@ -8,7 +8,7 @@ pub(crate) const JOB: &str = "outbox-drain";
 /// Events that wait.
 pub static BACKLOG: Gauge = Gauge {
     name: "rollcall_outbox_backlog_events",
-    help: "Events that wait to be published, held ones too; from 100,000 up PostgreSQL's estimate.",
+    help: "Events that wait to be published, held ones too; from 10,000 up PostgreSQL's estimate.",
     labels: &[],
 };
 

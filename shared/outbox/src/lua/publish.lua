@@ -19,13 +19,14 @@ if number ~= batch + 1 then
   return redis.error_reply('GAP batch ' .. ARGV[3] .. ' follows ' .. known[3])
 end
 local confirmed = tonumber(ARGV[7])
+-- Redis itself would print the number as a floating point one, at some cost.
 for i = 8 + confirmed, #ARGV, 8 do
   n = n + 1
-  redis.call('XADD', stream, '*', 'seq', ARGV[i], 'n', n, 'partition', ARGV[4], 'event_id', ARGV[i + 1],
+  redis.call('XADD', stream, '*', 'seq', ARGV[i], 'n', string.format('%d', n), 'partition', ARGV[4], 'event_id', ARGV[i + 1],
     'event_type', ARGV[i + 2], 'aggregate_type', ARGV[i + 3], 'aggregate_id', ARGV[i + 4], 'brand_id', ARGV[i + 5],
     'occurred_at', ARGV[i + 6], 'payload', ARGV[i + 7])
 end
-redis.call('HSET', state, 'batch', ARGV[3], 'n', string.format('%.0f', n), 'b:' .. ARGV[2] .. ':' .. ARGV[3], ARGV[6])
+redis.call('HSET', state, 'batch', ARGV[3], 'n', string.format('%d', n), 'b:' .. ARGV[2] .. ':' .. ARGV[3], ARGV[6])
 for i = 8, 7 + confirmed do
   redis.call('HDEL', state, ARGV[i])
 end

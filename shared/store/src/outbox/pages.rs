@@ -11,9 +11,6 @@ use uuid::Uuid;
 
 use crate::{Result, tid::Tid};
 
-/// Statistics of a table that is now empty and now full mislead the planner.
-const AS_THE_KEY: &str = "/* outbox: by the key */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
-
 /// An event, as it lies in the outbox.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -84,8 +81,20 @@ impl Unseen {
     }
 }
 
-/// Keeps the table as it is until the end of the transaction.
-pub const HOLD: &str = "/* outbox::hold */ LOCK TABLE outbox_events IN ACCESS SHARE MODE";
+/// Keeps the table as it is until the end of the transaction, which goes by the key as after [`by_the_key`].
+pub const HOLD: &str = "/* outbox::hold */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+                        LOCK TABLE outbox_events IN ACCESS SHARE MODE";
+
+/// Until the end of the transaction the table is read by its key: the statistics of one that is now empty and now full mislead
+/// the planner.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn by_the_key(tx: &mut PgConnection) -> Result<()> {
+    let plan = "/* outbox::by_the_key */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off";
+    sqlx::raw_sql(plan).execute(tx).await?;
+    Ok(())
+}
 
 /// What the present snapshot does not see; within one that holds for several reads.
 ///
@@ -163,14 +172,14 @@ pub struct Page {
     pub is_cut: bool,
 }
 
-/// Reads at most `each` events of every place, and no more once the payloads have so many `bytes`, but at least one.
+/// Reads at most `each` events of every place, and no more once the payloads have so many `bytes`, but at least one. In a
+/// transaction that goes by the key ([`HOLD`], [`by_the_key`]).
 ///
 /// # Errors
 /// Those of the statements.
 pub async fn read(tx: &mut PgConnection, places: &[Place], each: i64, bytes: usize) -> Result<Page> {
     let buckets: Vec<i16> = places.iter().map(|place| place.bucket).collect();
     let after: Vec<i64> = places.iter().map(|place| place.after).collect();
-    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
     // Not checked at compile time, since a stream of rows is decoded by position.
     let mut rows = query(
         "/* outbox::read */
@@ -229,7 +238,7 @@ pub struct Id {
 pub async fn ids(tx: &mut PgConnection, places: &[Place], each: i64) -> Result<Vec<Id>> {
     let buckets: Vec<i16> = places.iter().map(|place| place.bucket).collect();
     let after: Vec<i64> = places.iter().map(|place| place.after).collect();
-    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
+    by_the_key(tx).await?;
     query_as!(
         Id,
         "/* outbox::ids */
@@ -281,18 +290,12 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
     if done.is_empty() {
         return Ok(());
     }
-    sqlx::raw_sql(
-        "/* outbox::delete plan: nothing is left but going where they lie */ \
-         SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_indexscan = off; \
-         SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off",
-    )
-    .execute(&mut *tx)
-    .await?;
-    // Where they lie, which costs no look into the index. Not checked at compile time, which knows no `tid`.
+    sqlx::raw_sql("/* outbox::delete plan */ SET LOCAL enable_seqscan = off").execute(&mut *tx).await?;
+    // Where they lie, in one go over the pages, which costs no look into the index; the numbers are hashed. Without the sum
+    // the planner would look each number up in its statistics. Not checked at compile time, which knows no `tid`.
     let deleted = query(
         "/* outbox::delete */
-        DELETE FROM outbox_events AS e USING unnest($1::tid[], $2::bigint[]) AS d (at, seq)
-        WHERE e.ctid = d.at AND e.seq = d.seq",
+        DELETE FROM outbox_events AS e WHERE e.ctid = ANY($1::tid[]) AND e.seq + 0 = ANY($2::bigint[])",
     )
     .bind(&done.at)
     .bind(&done.seqs)
@@ -302,7 +305,12 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
         return Ok(());
     }
     // Somebody has rewritten the table since, and they lie elsewhere.
-    sqlx::raw_sql("/* outbox::delete by key plan */ SET LOCAL enable_indexscan = on").execute(&mut *tx).await?;
+    sqlx::raw_sql(
+        "/* outbox::delete by key plan */ SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
+         SET LOCAL enable_mergejoin = off",
+    )
+    .execute(&mut *tx)
+    .await?;
     query!(
         "/* outbox::delete by key */
         DELETE FROM outbox_events AS e USING unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
@@ -321,7 +329,7 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
 /// # Errors
 /// Those of the statement.
 pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64], tails: &[String]) -> Result<u64> {
-    sqlx::raw_sql(AS_THE_KEY).execute(&mut *tx).await?;
+    by_the_key(tx).await?;
     let deleted = query!(
         "/* outbox::delete_adopted */
         DELETE FROM outbox_events AS e

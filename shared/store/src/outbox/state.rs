@@ -3,16 +3,18 @@
 use sqlx::{PgConnection, query, query_as, query_scalar};
 use uuid::Uuid;
 
+use super::pages::by_the_key;
 use crate::Result;
 
-/// Up to so many events are counted one by one; from there PostgreSQL's estimate will do. So it will for those of held
-/// aggregates while more dead rows than that lie among them.
-const COUNTED: i32 = 100_000;
+/// Up to so many events are counted one by one, in some 30 ms; from there PostgreSQL's estimate will do.
+const COUNTED: i32 = 10_000;
+/// So it will for those of held aggregates while more dead rows than this lie among them.
+const DEAD: i64 = 100_000;
 
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
-    /// Events that wait, those of held aggregates too; from 100,000 up an estimate (PostgreSQL's count of live rows), and for
+    /// Events that wait, those of held aggregates too; from 10,000 up an estimate (PostgreSQL's count of live rows), and for
     /// these right after so many were drained.
     pub backlog: i64,
     /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
@@ -31,9 +33,7 @@ pub struct State {
 /// # Errors
 /// Those of the statements.
 pub async fn state(tx: &mut PgConnection) -> Result<State> {
-    sqlx::raw_sql("/* outbox::state plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        .execute(&mut *tx)
-        .await?;
+    by_the_key(tx).await?;
     query_as!(
         State,
         r#"/* outbox::state */
@@ -48,7 +48,7 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
                 LIMIT $1 + 1) AS first),
         below AS (
             SELECT CASE WHEN NOT EXISTS (SELECT FROM outbox_held) THEN 0
-                WHEN pg_stat_get_dead_tuples('outbox_events'::regclass) > $1
+                WHEN pg_stat_get_dead_tuples('outbox_events'::regclass) > $2
                     THEN GREATEST(pg_stat_get_live_tuples('outbox_events'::regclass) - above.events, 0)
                 ELSE (SELECT count(*) FROM (
                     SELECT FROM floors
@@ -77,6 +77,7 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
             (SELECT count(*) FROM outbox_dead_letters) AS "dead_letters!"
         FROM counted"#,
         COUNTED,
+        DEAD,
     )
     .fetch_one(tx)
     .await
@@ -103,9 +104,7 @@ pub struct Stranded {
 /// # Errors
 /// Those of the statements.
 pub async fn stranded(tx: &mut PgConnection, bucket: i16, after: i64, floor: i64, limit: i64) -> Result<Vec<Stranded>> {
-    sqlx::raw_sql("/* outbox::stranded plan */ SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")
-        .execute(&mut *tx)
-        .await?;
+    by_the_key(tx).await?;
     query_as!(
         Stranded,
         "/* outbox::stranded */
