@@ -1,4 +1,4 @@
-//! Which aggregates are held back, in memory. Of each only a hash is kept, some thirty to seventy bytes in all: a million
+//! Which aggregates are held back, in memory. Of each only a hash is kept, some forty bytes in all: a million
 //! of them must fit the limit of the manifests. Two aggregates with one hash would share their fate until both are free.
 
 use std::collections::{BTreeMap, HashMap};

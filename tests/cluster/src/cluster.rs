@@ -54,11 +54,18 @@ pub fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the sources are here")
 }
 
+/// Where the binaries of this build are.
+pub fn built() -> PathBuf {
+    let test = std::env::current_exe().expect("an executable knows where it is");
+    test.ancestors().nth(2).expect("tests are in a folder below").to_owned()
+}
+
 fn is_set(name: &str) -> bool {
     std::env::var_os(name).is_some_and(|value| !value.is_empty())
 }
 
-fn load(archive: &Path) {
+/// Makes an image known to the cluster.
+pub(crate) fn load(archive: &Path) {
     let command = std::env::var("ROLLCALL_LOAD_IMAGE").unwrap_or_default();
     assert!(!command.is_empty(), "set ROLLCALL_LOAD_IMAGE to a command that loads the archive whose path it is given");
     assert!(archive.is_file(), "{} is missing: tools/images builds it", archive.display());

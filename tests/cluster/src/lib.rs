@@ -24,14 +24,16 @@ mod ground;
 mod jobs;
 mod node;
 mod overlay;
+mod pushgateway;
 
 pub use crate::{
     alerts::Alerts,
-    cluster::{Cluster, MARK, repository},
+    cluster::{Cluster, MARK, built, repository},
     commands::{Answer, bash, kubectl, try_bash},
     container::{Runtime, kill, processes, say, strike},
     ground::{Ground, Outside, at},
     jobs::{DRAIN, Ended, VERIFIER},
     node::Drained,
     overlay::Overlay,
+    pushgateway::bring_pushgateway,
 };

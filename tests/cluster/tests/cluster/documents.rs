@@ -10,7 +10,7 @@ mod inline;
 
 use std::{collections::BTreeSet, fmt::Write, os::unix::fs::symlink};
 
-use cluster::{DRAIN, Ground, MARK, at, repository};
+use cluster::{DRAIN, Ground, MARK, at, bring_pushgateway, built, repository};
 use documents::markdown::{self, Document};
 use esi_simulator::{Fault, Kind, Route};
 use harness::{CORPORATION, ENCRYPTION_KEY, STRANGERS, newcomer, wait_until};
@@ -157,9 +157,8 @@ fn install(ground: &Ground) {
          kubectl -n rollcall create secret generic pushgateway-secrets --from-literal=PUSHGATEWAY_URL=http://{}",
         ground.outside.pushgateway
     ));
-    let built = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().to_owned();
     std::fs::create_dir(ground.overlay.folder().join("target")).unwrap();
-    symlink(built, ground.overlay.folder().join("target/release")).unwrap();
+    symlink(built(), ground.overlay.folder().join("target/release")).unwrap();
 }
 
 /// What README.md sets by placeholders.
@@ -320,6 +319,7 @@ async fn try_documents(case: &str, are_runbooks: bool) {
             ground.overlay.folder().display()
         ));
         history(&ground).await;
+        bring_pushgateway(&ground.overlay, &ground.namespace);
     }
     let (mut run, mut failed) = (BTreeSet::new(), Vec::new());
     let (mut known, mut others) = (BTreeSet::new(), 0);

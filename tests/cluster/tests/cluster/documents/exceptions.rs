@@ -70,10 +70,6 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
         INTERNET,
     ),
     ("curl -s https://esi.evetech.net/status", INTERNET),
-    (
-        "kubectl get pods --all-namespaces | grep -i pushgateway",
-        "the test's Pushgateway is a process outside the cluster",
-    ),
 ];
 
 /// The same of commands that stand in a line of text.
@@ -90,10 +86,6 @@ pub(super) const NOT_RUN_IN_LINE: &[(&str, &str)] = &[
     ("minikube image load", OTHER_CLUSTER),
     ("minikube ssh -- getent hosts host.minikube.internal", OTHER_CLUSTER),
     ("for image in target/images/*.tar; do minikube image load \"$image\"; done", OTHER_CLUSTER),
-    (
-        "kubectl -n rollcall port-forward svc/pushgateway 9091",
-        "the test's Pushgateway is a process outside the cluster",
-    ),
     ("cargo run -p dashboards -- k8s/monitoring/dashboards", "writes what the suite operations compares"),
 ];
 /// Commands with this in them look at the images that were built for the test, in the repository.

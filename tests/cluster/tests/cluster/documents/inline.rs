@@ -28,6 +28,8 @@ const PROGRAMS: [&str; 15] = [
 ];
 /// With this in it, a command is about the workers of the outbox.
 const WORKERS: &str = "deployment/outbox-drain";
+/// With this in it, a command goes on until it is ended, and has done its work when its last word, a port, is answered at.
+const FORWARDS: &str = " port-forward ";
 /// By this a document lists the component in an overlay.
 const COMPONENT: &str = "components:\n  - ../../components/outbox-worker\n";
 
@@ -51,13 +53,25 @@ pub(super) async fn try_all(
         }
         ran.insert(format!("{span}\n"));
         let folder = if span.contains(IMAGES) { repository() } else { ground.overlay.folder().to_owned() };
-        let run = || ground.try_bash(&format!("cd '{}'\n{exports}{span}", folder.display()));
+        let run = || ground.try_bash(&format!("cd '{}'\n{exports}{}", folder.display(), until_it_serves(span)));
         let answer = if span.contains(WORKERS) { with_workers(ground, run) } else { run() };
         if !answer.is_ok {
             failed.push(format!("{span}\n--- said\n{}{}", answer.out, answer.error));
         }
     }
     failed
+}
+
+/// A command that forwards a port, up to an answer through it; any other as it is.
+fn until_it_serves(span: &str) -> String {
+    let Some(port) = span.split_whitespace().last().filter(|_| span.contains(FORWARDS)) else { return span.to_owned() };
+    // That it still runs tells that the port is its own.
+    format!(
+        "{span} &
+         trap 'kill $!' EXIT
+         curl -sf --retry 30 --retry-connrefused --retry-delay 1 http://localhost:{port}/-/ready
+         kill -0 $!"
+    )
 }
 
 fn is_command(span: &str) -> bool {
