@@ -10,15 +10,12 @@ use store::outbox::{
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
+use crate::beyond::Beyond;
+
 /// Time between two signs of life.
 pub(crate) const RENEW: Duration = Duration::from_millis(2500);
 /// For how long partitions count as ours without one: less than the database's view, counted from before we asked.
 const HOLDS: Duration = Duration::from_secs(LASTS_SECONDS as u64 - 2);
-
-/// A partition that nobody has taken for so long is left over.
-const LEFT_OVER: Duration = Duration::from_secs(3);
-/// For so long they are kept before it is tried whether somebody else takes them.
-const KEPT: Duration = Duration::from_secs(30);
 
 /// A partition of ours.
 #[derive(Debug, Clone, Copy)]
@@ -47,15 +44,8 @@ pub(crate) struct Lanes {
     holds_until: Instant,
     /// There are enough partitions for every run to hold one.
     pub is_one_for_each: bool,
-    /// Partitions that we hold beyond our fair share, since nobody else took them: shares that are cut in different ways (workers
-    /// beside the pods of an Indexed Job) may leave some over.
-    pub extra: usize,
-    /// Since when.
-    extra_since: Option<Instant>,
-    /// Since when some have been left over.
-    left_over: Option<Instant>,
-    /// How many runs shared when that was looked at.
-    runs: i64,
+    /// What we hold beyond our fair share.
+    pub beyond: Beyond,
     /// When the shares were last looked at.
     pub looked_at: Option<Instant>,
 }
@@ -67,10 +57,7 @@ impl Default for Lanes {
             partitions: 1,
             holds_until: Instant::now(),
             is_one_for_each: true,
-            extra: 0,
-            extra_since: None,
-            left_over: None,
-            runs: 0,
+            beyond: Beyond::default(),
             looked_at: None,
         }
     }
@@ -118,25 +105,6 @@ impl Lanes {
         }
     }
 
-    /// How many may be taken although they are beyond our fair share, where so many are `free`: all, once that has lasted.
-    pub(crate) fn may_take_beyond(&mut self, free: i64, runs: i64, now: Instant) -> i64 {
-        let lasts = |since: Option<Instant>, time: Duration| since.is_some_and(|at| now.duration_since(at) >= time);
-        if self.runs != runs || lasts(self.extra_since, KEPT) {
-            // Shares are cut anew, or whoever could not take his may by now.
-            (self.runs, self.extra, self.extra_since, self.left_over) = (runs, 0, None, None);
-        }
-        if lasts(self.looked_at, LEFT_OVER) {
-            // Nobody knows what happened in between.
-            self.left_over = None;
-        }
-        if free == 0 {
-            self.left_over = None;
-            return 0;
-        }
-        let since = *self.left_over.get_or_insert(now);
-        if now.duration_since(since) >= LEFT_OVER { free } else { 0 }
-    }
-
     /// They are ours for some time from `asked_at` on.
     pub(crate) fn renewed(&mut self, asked_at: Instant) {
         self.holds_until = asked_at + HOLDS;
@@ -160,18 +128,10 @@ impl Lanes {
         }
     }
 
-    /// So many were taken beyond our share.
-    pub(crate) fn took_beyond(&mut self, extra: usize, now: Instant) {
-        if extra > 0 {
-            self.extra += extra;
-            self.extra_since.get_or_insert(now);
-        }
-    }
-
     /// Nothing is ours any more.
     pub(crate) fn lose(&mut self) {
         self.own.clear();
-        (self.extra, self.extra_since, self.left_over) = (0, None, None);
+        self.beyond = Beyond::default();
         self.looked_at = None;
     }
 

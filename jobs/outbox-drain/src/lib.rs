@@ -7,6 +7,7 @@
 //! What it refuses to do: to trust that numbers become visible in their order, to publish under a lease it may have lost,
 //! to let an event overtake an earlier one of its aggregate, and to blame an event for an outage.
 
+mod beyond;
 mod dead_letters;
 mod drain;
 mod dry_run;

@@ -79,7 +79,7 @@ impl<S: Sink> Drain<'_, S> {
                     taken = partitions::take(tx, &self.ctx.run.run_id, share, stream, &held, most, false).await?;
                 }
                 let free = partitions::free(tx, share).await?;
-                let beyond = self.lanes.borrow_mut().may_take_beyond(free, split.runs, asked_at);
+                let beyond = self.lanes.borrow_mut().beyond.may_take(free, split.runs, asked_at);
                 let mut extra = 0;
                 if beyond > 0 {
                     let held: Vec<i16> =
@@ -99,8 +99,8 @@ impl<S: Sink> Drain<'_, S> {
             lanes.looked_at = Some(asked_at);
             lanes.is_one_for_each = Lanes::one_for_each(split, share.index, share.count);
             lanes.add(&taken);
-            lanes.took_beyond(extra, asked_at);
-            let most = fair + lanes.extra;
+            lanes.beyond.took(extra, asked_at);
+            let most = fair + lanes.beyond.count();
             lanes.give_up(most)
         };
         if !taken.is_empty() || !surplus.is_empty() {
@@ -202,7 +202,7 @@ impl<S: Sink> Drain<'_, S> {
                 Ok(Ok((true, split))) => {
                     self.lanes.borrow_mut().renewed(asked_at);
                     let share = self.settings.share;
-                    if Lanes::fair(split, share.index, share.count) + self.lanes.borrow().extra < owned.len() {
+                    if Lanes::fair(split, share.index, share.count) + self.lanes.borrow().beyond.count() < owned.len() {
                         self.yields.set(true);
                     }
                 }

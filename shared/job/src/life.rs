@@ -46,9 +46,7 @@ async fn live<J: Job>(stop: &Stop) -> ExitCode {
     {
         return exit(ended);
     }
-    let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
-    let setup = Setup::new(asked.common, secrets, &mut problems);
-    let mut settings = setup.settings(J::NAME, &mut problems);
+    let (setup, mut settings) = set_up::<J>(asked.common, &mut problems);
     settings.is_worker = matches!(&asked.action, Action::Own(command) if J::is_worker(command));
     let prepared = J::validate(&asked.options, &setup, &mut problems);
     if let Action::Check = asked.action {
@@ -140,6 +138,13 @@ pub fn command<J: Job>() -> Command {
         .after_help(secrets_help(&secrets::<J>()))
 }
 
+fn set_up<J: Job>(common: Common, problems: &mut Problems) -> (Setup, Settings) {
+    let secrets = Secrets::read(&secrets::<J>(), process::env, problems);
+    let setup = Setup::new(common, secrets, problems);
+    let settings = setup.settings(J::NAME, problems);
+    (setup, settings)
+}
+
 fn secrets<J: Job>() -> Vec<SecretSpec> {
     options::SECRETS.iter().chain(J::SECRETS).copied().collect()
 }
@@ -170,9 +175,7 @@ async fn unreadable<J: Job>(error: &clap::Error) -> ExitCode {
     let Ok(matches) = config::parse(&command::<J>(), alone, process::env, &mut problems) else { return code };
     let Ok(asked) = Asked::<J>::read(&matches) else { return code };
     process::start_logs(asked.common.log_format, process::env("RUST_LOG").as_deref(), &mut problems);
-    let secrets = Secrets::read(&secrets::<J>(), process::env, &mut problems);
-    let setup = Setup::new(asked.common, secrets, &mut problems);
-    let settings = setup.settings(J::NAME, &mut problems);
+    let (setup, settings) = set_up::<J>(asked.common, &mut problems);
     failed_early::<J>(&setup, &settings, &problems, JobError::usage("the command line cannot be read")).await;
     code
 }
