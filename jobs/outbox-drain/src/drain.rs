@@ -277,7 +277,7 @@ impl<'a, S: Sink> Drain<'a, S> {
     fn in_doubt(&self, trouble: Trouble) -> Trouble {
         let mut lanes = self.lanes.borrow_mut();
         match trouble {
-            Trouble::Lost | Trouble::Sink(SinkError::Fenced) => lanes.lose(),
+            Trouble::Lost | Trouble::Sink(SinkError::Fenced(_)) => lanes.lose(),
             Trouble::Sink(_) => lanes.doubt(),
         }
         self.begin_again();

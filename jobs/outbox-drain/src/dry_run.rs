@@ -11,17 +11,19 @@ use store::outbox::{
 };
 use tracing::info;
 
-use crate::{heldback::HeldBack, options::Settings};
+use crate::{
+    heldback::HeldBack,
+    options::Settings,
+    places::{PAGE_BYTES, Places},
+};
 
-/// Events of a bucket read at a time.
-const EACH: i64 = 16;
-/// Bytes of payload read at a time.
-const BYTES: usize = 4 * 1024 * 1024;
+/// Events read at a time, at most.
+const MOST: usize = 1000;
 
 /// Reads everything that waits and takes no partition.
 pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, JobError> {
     let share = settings.share;
-    let (mut places, held) = ctx
+    let (from, held) = ctx
         .db
         .transaction("read what waits", async |tx| {
             let partitions = store::outbox::partitions::foreign(tx, share, &[]).await?;
@@ -46,19 +48,21 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
         most => most,
     };
     let (mut by_type, mut found, mut waiting) = (BTreeMap::<String, u64>::new(), 0, 0);
-    while !places.is_empty() && found < most && ctx.budget.working() {
-        let reading = async |tx: &mut _| {
-            pages::by_the_key(tx).await?;
-            pages::read(tx, &places, EACH, BYTES).await
-        };
-        let page = ctx.db.transaction("read events", reading).await?;
-        if page.events.is_empty() {
+    let mut places = Places::default();
+    places.begin(from.into_iter());
+    while found < most && ctx.budget.working() {
+        let asked = places.ask(MOST);
+        if asked.places.is_empty() {
             break;
         }
+        let each = i64::try_from(asked.each).unwrap_or(i64::MAX);
+        let reading = async |tx: &mut _| {
+            pages::by_the_key(tx).await?;
+            pages::read(tx, &asked.places, each, PAGE_BYTES).await
+        };
+        let page = ctx.db.transaction("read events", reading).await?;
+        places.advance(&asked, &page);
         for event in page.events {
-            if let Some(place) = places.iter_mut().find(|place| place.bucket == event.bucket) {
-                place.after = event.seq;
-            }
             if held_back.waits(key(&event.aggregate_type, &event.aggregate_id)) {
                 waiting += 1;
             } else if found < most {
@@ -78,6 +82,7 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
     }
     let ending = if found == 0 { Ending::NothingToDo } else { Ending::Done };
     let types: Vec<String> = by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();
-    let note = (found > 0).then(|| format!("would publish {}", types.join(", ")));
+    let at_least = if found < most && !ctx.budget.working() { "at least " } else { "" };
+    let note = (found > 0).then(|| format!("would publish {at_least}{}", types.join(", ")));
     Ok(Report { ending, remaining: left, note })
 }

@@ -164,6 +164,6 @@ async fn drain<S: Sink>(ctx: &Context, settings: &Settings, sink: S) -> Result<R
 fn refused(error: &SinkError) -> JobError {
     match error {
         SinkError::Refused(_) => JobError::config(error),
-        SinkError::Unavailable { .. } | SinkError::Fenced | SinkError::Closed => JobError::retry(error),
+        SinkError::Unavailable { .. } | SinkError::Fenced(_) | SinkError::Closed => JobError::retry(error),
     }
 }

@@ -5,7 +5,10 @@ use std::cell::Cell;
 use futures::future::join_all;
 use job::{Job, JobError};
 use metrics::outbox as metric;
-use outbox::{Sink, sink::Adopted};
+use outbox::{
+    Sink,
+    sink::{Adopted, Gap, SinkError},
+};
 use store::outbox::{
     BUCKETS, pages,
     partitions::{self, Owned, Share},
@@ -40,12 +43,23 @@ impl<S: Sink> Drain<'_, S> {
         let asked =
             unknown.iter().map(|(partition, own)| self.sink.adopt(lane(*partition, own.token), own.acknowledged));
         let answers = join_all(asked).await;
-        let (mut adopted, mut failed) = (Vec::new(), None);
+        let (mut adopted, mut failed, mut fence) = (Vec::new(), None, None);
         for ((partition, own), answer) in unknown.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => adopted.push((partition, own, answer)),
-                Err(error) => failed = failed.or(Some(error)),
+                Err(error) => {
+                    if let SinkError::Fenced(token) = error {
+                        fence = fence.max(token);
+                    }
+                    failed = failed.or(Some(error));
+                }
             }
+        }
+        if let Some(token) = fence {
+            self.catch_up(token).await?;
+        }
+        if let Err(error) = self.find_again(&mut adopted).await {
+            return Ok(Err(Trouble::Sink(error)));
         }
         // Also where another one failed: what the sink has lost is told once.
         let ours = self.adopt(adopted).await?;
@@ -54,6 +68,57 @@ impl<S: Sink> Drain<'_, S> {
             Some(error) => Err(Trouble::Sink(error)),
             None => Ok(()),
         })
+    }
+
+    /// The sink knows a younger owner. If PostgreSQL does not, it was restored to an earlier state, and would give smaller
+    /// tokens for as long as it took to give those that the sink has seen.
+    async fn catch_up(&self, token: i64) -> Result<(), JobError> {
+        let owned = self.lanes.borrow().owned();
+        let raising = async |tx: &mut sqlx::PgConnection| {
+            let ours = partitions::settle(tx, &owned).await?;
+            if ours { partitions::raise_tokens(tx, token).await.map(Some) } else { Ok(None) }
+        };
+        let given: Option<i64> = self.ctx.db.transaction("raise the fencing tokens", raising).await?;
+        if let Some(given) = given {
+            warn!(
+                token,
+                given,
+                "the sink knows a fencing token that PostgreSQL has not given: PostgreSQL was restored; its tokens go on from there"
+            );
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL does not know of numbers that the sink has given, and the sink does not remember their events as in flight:
+    /// their deletion was committed, and is lost. They are looked for at the sink, and deleted once more.
+    async fn find_again(&self, adopted: &mut [(i16, Own, Adopted)]) -> Result<(), SinkError> {
+        let mut missed = 0;
+        let gap = |(partition, own, answer): &(i16, Own, Adopted)| {
+            // A stream that is new to PostgreSQL has no number yet.
+            let last = answer.last_number.filter(|_| own.acknowledged > 0)?;
+            let missing = last - own.acknowledged - i64::try_from(answer.published.len()).unwrap_or(i64::MAX);
+            (missing > 0).then(|| {
+                missed += missing;
+                Gap { partition: partition.unsigned_abs(), after: own.acknowledged }
+            })
+        };
+        let gaps: Vec<Gap> = adopted.iter().filter_map(gap).collect();
+        if gaps.is_empty() {
+            return Ok(());
+        }
+        let found = self.sink.beyond(&gaps).await?;
+        error!(
+            missed,
+            found = found.len(),
+            "PostgreSQL has lost that events were published: what the stream still shows of them is deleted, not published again"
+        );
+        for (partition, event) in found {
+            let of = adopted.iter_mut().find(|(other, ..)| other.unsigned_abs() == partition);
+            if let Some((.., answer)) = of {
+                answer.published.push(event);
+            }
+        }
+        Ok(())
     }
 
     /// `false`: some were lost meanwhile.

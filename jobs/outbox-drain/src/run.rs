@@ -110,7 +110,7 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
             Pass::Yielded => {}
             Pass::Cut(End::Stopped) => return Ok(Ended::Stopped),
             Pass::Cut(_) => return out_of_time(drain, outage),
-            Pass::Trouble(trouble @ (Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
+            Pass::Trouble(trouble @ (Trouble::Lost | Trouble::Sink(SinkError::Fenced(_)))) => {
                 info!("partitions are not held any more; taking what is free");
                 if !drain.ctx.stop.sleep(LOOK).await {
                     return Ok(Ended::Stopped);

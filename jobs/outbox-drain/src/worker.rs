@@ -55,7 +55,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
             Ok(Pass::Cut(End::Stopped)) => return Ok(Report::new(Ending::Stopped)),
             // MAX_EVENTS are out.
             Ok(Pass::Cut(_)) => return Ok(Report::new(Ending::Done)),
-            Ok(Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced))) => {
+            Ok(Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced(_)))) => {
                 info!("partitions are not held any more; taking what is free");
                 sleep = WITH_HINTS;
             }

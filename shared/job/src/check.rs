@@ -51,8 +51,9 @@ pub(crate) async fn check<J: Job>(
         lines.push(unknown("database", "DATABASE_URL"));
         setup.clock.now()
     };
+    let is_needed = prepared.is_none_or(|prepared| J::needs_redis(prepared, None));
     let redis = if let Some(url) = &settings.redis {
-        redis_line(url, &mut lines).await
+        redis_line(url, is_needed, &mut lines).await
     } else {
         lines.push(unknown("redis", "REDIS_URL"));
         None
@@ -99,14 +100,18 @@ async fn database(db: &Database, setup: &Setup, lines: &mut Vec<CheckLine>) -> O
 }
 
 /// The connection, for the job's own checks; where Redis is away, one that tries again when it is used.
-async fn redis_line(url: &Secret, lines: &mut Vec<CheckLine>) -> Option<ConnectionManager> {
+async fn redis_line(url: &Secret, is_needed: bool, lines: &mut Vec<CheckLine>) -> Option<ConnectionManager> {
     match runtime::redis::connect(url).await {
         Ok(redis) => {
             lines.push(CheckLine::ok("redis", "reached"));
             Some(redis)
         }
         Err(error) => {
-            lines.push(CheckLine::failed("redis", error.into()));
+            lines.push(if is_needed {
+                CheckLine::failed("redis", error.into())
+            } else {
+                CheckLine::ok("redis", format!("not needed by these settings; {error}"))
+            });
             let config = ConnectionManagerConfig::new().set_number_of_retries(0);
             Client::open(url.expose()).and_then(|client| ConnectionManager::new_lazy_with_config(client, config)).ok()
         }

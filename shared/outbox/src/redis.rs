@@ -5,7 +5,12 @@
 //! batch and remembers it; a later step forgets it. So memory is bounded by what is in flight, and a new owner learns what
 //! is published and not deleted, however long ago that was.
 
-use std::{cell::RefCell, collections::HashMap, fmt::Write};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt::Write,
+    time::{Duration, Instant},
+};
 
 use redis::{Cmd, RedisError, Script, aio::ConnectionManager};
 use runtime::Secret;
@@ -14,12 +19,15 @@ use time::format_description::well_known::Rfc3339;
 use crate::{
     Event, Sink,
     redis_check::check,
-    sink::{Adopted, Batch, Fate, Finding, Lane, Published, Remembered, SinkError},
+    sink::{Adopted, Batch, Fate, Finding, Gap, Lane, Published, Remembered, SinkError},
+    stream::Stream,
 };
 
 const ADOPT: &str = include_str!("lua/adopt.lua");
 const PUBLISH: &str = include_str!("lua/publish.lua");
 const LEAVE: &str = include_str!("lua/leave.lua");
+/// For so long the stream is searched backwards: less than partitions are ours for without a sign of life.
+const SEARCH: Duration = Duration::from_secs(4);
 
 /// A stream of Redis.
 #[derive(Debug)]
@@ -140,10 +148,32 @@ impl Sink for RedisSink {
         Ok(Adopted { published, last_number: Some(last) })
     }
 
+    async fn beyond(&self, gaps: &[Gap]) -> Result<Vec<(u16, Remembered)>, SinkError> {
+        let mut stream = Stream::new(self.connection(), &self.stream);
+        let mut open: HashMap<u16, i64> = gaps.iter().map(|gap| (gap.partition, gap.after)).collect();
+        let (mut found, mut before) = (Vec::new(), None);
+        let until = Instant::now() + SEARCH;
+        while !open.is_empty() && Instant::now() < until {
+            let page = stream.page_before(before.as_deref()).await?;
+            let Some(first) = page.last else { break };
+            before = Some(first);
+            for entry in page.entries {
+                let Some(after) = open.get(&entry.partition) else { continue };
+                if entry.n <= *after {
+                    open.remove(&entry.partition);
+                } else {
+                    let tail = tail(entry.event_id);
+                    found.push((entry.partition, Remembered { seq: entry.seq, tail: format!("{tail:08x}") }));
+                }
+            }
+        }
+        Ok(found)
+    }
+
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
         let (forget, epoch) = {
             let lanes = self.lanes.borrow();
-            let state = lanes.get(&batch.lane.partition).ok_or(SinkError::Fenced)?;
+            let state = lanes.get(&batch.lane.partition).ok_or(SinkError::Fenced(None))?;
             (state.confirmed.clone(), state.epoch)
         };
         let command = self.command(batch, &forget, epoch);
@@ -191,7 +221,9 @@ impl Sink for RedisSink {
 #[expect(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 pub(crate) fn meaning(error: RedisError) -> SinkError {
     match error.code() {
-        Some("FENCED") => SinkError::Fenced,
+        Some("FENCED") => SinkError::Fenced(
+            error.detail().and_then(|text| text.rsplit(' ').next()).and_then(|last| last.parse().ok()),
+        ),
         Some("WRONGTYPE") => SinkError::Refused(
             "OUTBOX_STREAM names a key of Redis that is no stream: give another name, or remove the key".to_owned(),
         ),
@@ -212,13 +244,18 @@ fn pack(events: &[Event]) -> String {
     let mut before = 0;
     for event in events {
         let comma = if packed.is_empty() { "" } else { "," };
-        let [.., a, b, c, d] = event.event_id.into_bytes();
-        let tail = u32::from_be_bytes([a, b, c, d]);
+        let tail = tail(event.event_id);
         // Writing into a string never fails.
         let _ = write!(packed, "{comma}{}:{tail:08x}", event.seq - before);
         before = event.seq;
     }
     packed
+}
+
+/// The end of an id: enough to tell an event from another of the same number.
+fn tail(event_id: uuid::Uuid) -> u32 {
+    let [.., a, b, c, d] = event_id.into_bytes();
+    u32::from_be_bytes([a, b, c, d])
 }
 
 pub(crate) fn unpack(packed: &str) -> Result<Vec<Remembered>, SinkError> {

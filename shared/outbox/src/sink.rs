@@ -21,6 +21,16 @@ pub trait Sink {
         Ok(Adopted::default())
     }
 
+    /// Events that the sink holds under numbers that PostgreSQL does not know, newest first, as far as they are found in some
+    /// seconds: where PostgreSQL lost what it had committed (an older backup, a standby that lagged), it gives events for a
+    /// second time.
+    ///
+    /// # Errors
+    /// The sink is away.
+    async fn beyond(&self, _gaps: &[Gap]) -> Result<Vec<(u16, Remembered)>, SinkError> {
+        Ok(Vec::new())
+    }
+
     /// Publishes events of one partition: those of one aggregate in the order given, each at most once in this call. Once
     /// an event is rejected, later ones of its aggregate are left. May be dropped at any point. Whether a rejected event
     /// is to blame or the sink, [`crate::judge`] decides from all that was published together.
@@ -74,6 +84,15 @@ pub struct Adopted {
     /// The number of the partition's last event, as the sink knew it. Below what PostgreSQL acknowledged, the sink has lost
     /// events. `None`: the sink does not number.
     pub last_number: Option<i64>,
+}
+
+/// Numbers of a partition that the sink has given and PostgreSQL does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Gap {
+    /// The partition.
+    pub partition: u16,
+    /// The last number that PostgreSQL knows.
+    pub after: i64,
 }
 
 /// An event that an earlier owner published.
@@ -145,9 +164,9 @@ pub enum SinkError {
     /// It will not work until somebody changes the configuration or the sink.
     #[error("the sink refuses: {0}")]
     Refused(String),
-    /// Another owner has taken the partition over.
+    /// Another owner has taken the partition over, under this token where the sink says so.
     #[error("the partition has another owner")]
-    Fenced,
+    Fenced(Option<i64>),
     /// Whoever reads has gone (standard output): a clean end.
     #[error("whoever read the events has gone")]
     Closed,

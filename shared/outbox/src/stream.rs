@@ -73,6 +73,19 @@ pub struct Page {
     pub last: Option<String>,
 }
 
+impl Page {
+    fn of(raw: Raw) -> Self {
+        let mut page = Self { last: raw.last().map(|(id, _)| id.clone()), ..Self::default() };
+        for (id, fields) in raw {
+            match entry(id, &fields) {
+                Some(entry) => page.entries.push(entry),
+                None => page.foreign += 1,
+            }
+        }
+        page
+    }
+}
+
 /// Entries as Redis gives them.
 type Raw = Vec<(String, HashMap<String, String>)>;
 
@@ -125,14 +138,25 @@ impl Stream {
             .query_async(&mut self.connection)
             .await
             .map_err(meaning)?;
-        let mut page = Page { last: raw.last().map(|(id, _)| id.clone()), ..Page::default() };
-        for (id, fields) in raw {
-            match entry(id, &fields) {
-                Some(entry) => page.entries.push(entry),
-                None => page.foreign += 1,
-            }
-        }
-        Ok(page)
+        Ok(Page::of(raw))
+    }
+
+    /// The same backwards: the entries before `before`, or the end, the newest first.
+    ///
+    /// # Errors
+    /// Redis is away, or the key is no stream.
+    pub async fn page_before(&mut self, before: Option<&str>) -> Result<Page, SinkError> {
+        let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
+        let raw: Raw = redis::cmd("XREVRANGE")
+            .arg(&self.name)
+            .arg(from)
+            .arg("-")
+            .arg("COUNT")
+            .arg(PAGE)
+            .query_async(&mut self.connection)
+            .await
+            .map_err(meaning)?;
+        Ok(Page::of(raw))
     }
 
     /// `seq` of the events that are published and whose deletion is not confirmed, of all partitions.

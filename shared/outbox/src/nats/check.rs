@@ -13,6 +13,9 @@ use crate::sink::{Finding, SinkError};
 /// A repeat after an outage of a minute should still be recognised.
 const SHORT: Duration = Duration::from_mins(2);
 
+/// What the largest event takes: a payload of 1 MiB, more is not enqueued, and names of 1024 bytes at most, escaped.
+const LARGEST: usize = (1024 + 16) * 1024;
+
 /// Finds the stream that takes the subject and looks for settings that lose or double events.
 pub(super) async fn stream(connection: &Connection, subject: &Subject) -> Vec<Finding> {
     let jetstream = &connection.jetstream;
@@ -41,6 +44,15 @@ pub(super) async fn stream(connection: &Connection, subject: &Subject) -> Vec<Fi
     let is_limited = config.max_bytes > 0 || config.max_messages > 0 || config.max_messages_per_subject > 0;
     if config.discard == DiscardPolicy::Old && config.retention == RetentionPolicy::Limits && is_limited {
         warn("drops its oldest events when it is full, read or not; --discard new would make the drain wait instead");
+    }
+    let most = match usize::try_from(config.max_message_size) {
+        Ok(most) if most > 0 => most.min(jetstream.client().max_payload()),
+        _ => jetstream.client().max_payload(),
+    };
+    if most < LARGEST {
+        warn(&format!(
+            "takes messages of {most} bytes only: larger events become dead letters; {LARGEST} would do for all"
+        ));
     }
     if config.retention == RetentionPolicy::Interest {
         warn("keeps events only for consumers that exist (retention by interest)");

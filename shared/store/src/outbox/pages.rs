@@ -334,7 +334,7 @@ pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]
         "/* outbox::delete_adopted */
         DELETE FROM outbox_events AS e
         WHERE e.bucket = ANY($1::smallint[]) AND e.seq = ANY($2::bigint[])
-            AND right(e.event_id::text, 8) = (SELECT tail FROM unnest($2, $3::text[]) AS d (seq, tail) WHERE d.seq = e.seq)",
+            AND (e.seq, right(e.event_id::text, 8)) IN (SELECT seq, tail FROM unnest($2, $3::text[]) AS d (seq, tail))",
         buckets,
         seqs,
         tails,

@@ -240,6 +240,22 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
     Ok(settled.rows_affected() == owned.len() as u64)
 }
 
+/// Gives fencing tokens away until they are greater than `token`, at most ten million; the last one. So that none is given to
+/// two, the sequence goes on by itself.
+///
+/// # Errors
+/// Those of the statement.
+pub async fn raise_tokens(tx: &mut PgConnection, token: i64) -> Result<i64> {
+    query_scalar!(
+        r#"/* outbox::raise_tokens */
+        SELECT max(nextval('job_fencing_tokens')) AS "token!"
+        FROM generate_series(1, LEAST(GREATEST($1 - (SELECT last_value FROM job_fencing_tokens), 1), 10000000))"#,
+        token,
+    )
+    .fetch_one(tx)
+    .await
+}
+
 /// Sets the floors of partitions back to the beginning, those that are still ours.
 ///
 /// # Errors

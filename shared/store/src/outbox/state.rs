@@ -11,6 +11,10 @@ const COUNTED: i32 = 10_000;
 /// So it will for those of held aggregates while more dead rows than this lie among them.
 const DEAD: i64 = 100_000;
 
+/// A session whose age PostgreSQL does not tell (of another user, seen without `pg_read_all_stats`) is blamed once so many
+/// transactions began since.
+const LONG_HELD: i32 = 100;
+
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
@@ -189,7 +193,7 @@ pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
                 greatest(age(backend_xmin), age(backend_xid)) AS held
             FROM pg_stat_activity
             WHERE pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
-                AND backend_type <> 'autovacuum worker'
+                AND backend_type IS DISTINCT FROM 'autovacuum worker'
                 -- A session of another database keeps none of this one's rows; one of none (a standby's feedback) does.
                 AND (datid IS NULL OR datname = current_database())
                 -- A drain reads in a snapshot for some ten seconds.
@@ -201,8 +205,9 @@ pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
             SELECT 'prepared transaction', NULL, gid, extract(epoch FROM clock_timestamp() - prepared)::float8,
                 age(transaction)
             FROM pg_prepared_xacts WHERE database = current_database()) AS holders
-        WHERE held IS NOT NULL AND coalesce(age_seconds, 60) >= 5
+        WHERE held IS NOT NULL AND coalesce(age_seconds >= 5, kind <> 'session' OR held >= $1)
         ORDER BY held DESC LIMIT 1"#,
+        LONG_HELD,
     )
     .fetch_optional(&mut *tx)
     .await?;

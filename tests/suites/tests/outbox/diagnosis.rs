@@ -39,10 +39,9 @@ async fn assert_noted(ground: &Ground, what: &str) {
     .await;
 }
 
-#[tokio::test]
-async fn a_session_that_keeps_dead_rows_is_named_with_its_age() {
-    let ground = Ground::new().await;
-    let (mut report, pid) = session(&ground, "quarterly report").await;
+/// A session that keeps many dead rows from being cleaned up, and its process id.
+async fn keeps_dead_rows(ground: &Ground) -> (PgConnection, i32) {
+    let (mut report, pid) = session(ground, "quarterly report").await;
     sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM outbox_events")
         .execute(&mut report)
         .await
@@ -51,8 +50,11 @@ async fn a_session_that_keeps_dead_rows_is_named_with_its_age() {
     let mut one = ground.db.pool().acquire().await.unwrap();
     // Statistics are told at once, not within seconds.
     sqlx::raw_sql("DELETE FROM outbox_events; SELECT pg_stat_force_next_flush()").execute(&mut *one).await.unwrap();
-    let mut worker = ground.asked(&["worker"]).start();
-    // The line comes with work, as slowness does.
+    (report, pid)
+}
+
+/// The reasons that a worker gives while it works: the line comes with work, as slowness does.
+async fn reasons_at_work(ground: &Ground, worker: &mut Running) -> String {
     let mut mark = 0;
     let working = async {
         wait_until(LIMIT, "never", async || {
@@ -62,13 +64,41 @@ async fn a_session_that_keeps_dead_rows_is_named_with_its_age() {
         })
         .await;
     };
-    let reasons = tokio::select! {
-        reasons = reasons(&mut worker, "dead rows") => reasons,
+    tokio::select! {
+        reasons = reasons(worker, "dead rows") => reasons,
         () = working => unreachable!("it waits for ever"),
-    };
+    }
+}
+
+#[tokio::test]
+async fn a_session_that_keeps_dead_rows_is_named_with_its_age() {
+    let ground = Ground::new().await;
+    let (_report, pid) = keeps_dead_rows(&ground).await;
+    let mut worker = ground.asked(&["worker"]).start();
+    let reasons = reasons_at_work(&ground, &mut worker).await;
     assert!(reasons.contains(&format!("session pid {pid} (quarterly report, open for ")), "{reasons}");
     assert!(reasons.contains(" dead rows of the outbox from being cleaned up: end it"), "{reasons}");
     assert_noted(&ground, &format!("session pid {pid} ")).await;
+}
+
+#[tokio::test]
+async fn a_session_of_another_user_is_named_to_one_who_may_not_look_into_it() {
+    let ground = Ground::new().await;
+    let (_report, pid) = keeps_dead_rows(&ground).await;
+    let role = format!("drain_{}", ground.brand.0.simple());
+    ground
+        .execute(&format!(
+            "DO $$ BEGIN
+                 CREATE ROLE {role} LOGIN;
+                 GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO {role};
+                 GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA public TO {role};
+             END $$"
+        ))
+        .await;
+    let url = ground.db.url().replacen("postgres@", &format!("{role}@"), 1);
+    let mut worker = ground.asked(&["worker"]).env("DATABASE_URL", url).start();
+    let reasons = reasons_at_work(&ground, &mut worker).await;
+    assert!(reasons.contains(&format!("session pid {pid} (quarterly report) keeps ")), "{reasons}");
 }
 
 #[tokio::test]

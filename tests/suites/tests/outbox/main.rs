@@ -10,6 +10,7 @@ mod dead_letters;
 mod diagnosis;
 mod drain;
 mod failover;
+mod given_back;
 mod hook;
 mod late;
 mod metrics;
