@@ -323,6 +323,7 @@ impl<'a, S: Sink> Drain<'a, S> {
         let state = self.ctx.db.transaction("read gauges", reading).await?;
         self.ctx.gauge(&metric::BACKLOG, &[], state.backlog as f64);
         self.ctx.gauge(&metric::OLDEST, &[], state.oldest_seconds.unwrap_or(0.0).max(0.0));
+        self.ctx.gauge(&metric::UNREAD, &[], state.unread_seconds.unwrap_or(0.0).max(0.0));
         self.ctx.gauge(&metric::HELD, &[], state.held as f64);
         self.ctx.gauge(&metric::DEAD_LETTERS, &[], state.dead_letters as f64);
         let mut latency = self.latency.borrow_mut();

@@ -19,6 +19,13 @@ pub static OLDEST: Gauge = Gauge {
     labels: &[],
 };
 
+/// How long the oldest has waited to be looked at, whatever is held back.
+pub static UNREAD: Gauge = Gauge {
+    name: "rollcall_outbox_oldest_unread_event_age_seconds",
+    help: "Age of the oldest event that no run has met yet, in seconds; 0 when there is none.",
+    labels: &[],
+};
+
 /// Aggregates that are held back.
 pub static HELD: Gauge = Gauge {
     name: "rollcall_outbox_held_aggregates",
@@ -81,4 +88,4 @@ pub static LOST: Counter = Counter {
 };
 
 pub(crate) static COUNTERS: &[&Counter] = &[&PUBLISHED, &RETRIED, &DEAD_LETTERED, &OUTAGES, &LOST];
-pub(crate) static GAUGES: &[&Gauge] = &[&BACKLOG, &OLDEST, &HELD, &DEAD_LETTERS, &LATENCY];
+pub(crate) static GAUGES: &[&Gauge] = &[&BACKLOG, &OLDEST, &UNREAD, &HELD, &DEAD_LETTERS, &LATENCY];

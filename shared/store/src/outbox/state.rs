@@ -24,6 +24,8 @@ pub struct State {
     /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
     /// is none.
     pub oldest_seconds: Option<f64>,
+    /// Age of the oldest event above the floors, in seconds: no pass has met it, and whatever is held back has no part in it.
+    pub unread_seconds: Option<f64>,
     /// Aggregates that are held back.
     pub held: i64,
     /// Events that were given up.
@@ -62,15 +64,17 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
                         WHERE e.bucket = floors.bucket AND e.seq >= held.seq AND e.seq <= floors.floor
                         ORDER BY e.bucket, e.seq LIMIT $1 + 1) AS e
                     LIMIT $1 + 1) AS first) END AS events FROM above),
-        counted AS (SELECT above.events + below.events AS events FROM above, below)
+        counted AS (SELECT above.events + below.events AS events FROM above, below),
+        unread AS (
+            SELECT min(first.occurred_at) AS since FROM floors CROSS JOIN LATERAL (
+                SELECT occurred_at FROM outbox_events AS e WHERE e.bucket = floors.bucket AND e.seq > floors.floor
+                ORDER BY e.bucket, e.seq LIMIT 1) AS first)
         SELECT
             CASE WHEN events <= $1 THEN events
                  ELSE GREATEST(events, pg_stat_get_live_tuples('outbox_events'::regclass))
             END AS "backlog!",
-            extract(epoch FROM clock_timestamp() - LEAST(
-                (SELECT min(first.occurred_at) FROM floors CROSS JOIN LATERAL (
-                    SELECT occurred_at FROM outbox_events AS e WHERE e.bucket = floors.bucket AND e.seq > floors.floor
-                    ORDER BY e.bucket, e.seq LIMIT 1) AS first),
+            extract(epoch FROM clock_timestamp() - unread.since)::float8 AS unread_seconds,
+            extract(epoch FROM clock_timestamp() - LEAST(unread.since,
                 (SELECT min(first.occurred_at) FROM outbox_held AS held CROSS JOIN LATERAL (
                     SELECT occurred_at FROM outbox_events AS e
                     WHERE e.bucket = held.bucket AND e.seq = held.seq ORDER BY e.bucket, e.seq LIMIT 1) AS first),
@@ -79,7 +83,7 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
                  WHERE held.next_attempt_at IS NULL)))::float8 AS oldest_seconds,
             (SELECT count(*) FROM outbox_held) AS "held!",
             (SELECT count(*) FROM outbox_dead_letters) AS "dead_letters!"
-        FROM counted"#,
+        FROM counted, unread"#,
         COUNTED,
         DEAD,
     )

@@ -56,6 +56,7 @@ async fn the_figures_are_exact_and_counters_go_on_from_run_to_run() {
     let assert_an_hour = || {
         let oldest = told(&gateway, "oldest_event_age_seconds", &[]);
         assert!((3600.0..3660.0).contains(&oldest), "{oldest}");
+        assert_eq!(count(&gateway, "oldest_unread_event_age_seconds", &[]), 0, "it was met, and is held back");
     };
     assert_an_hour();
     for quantile in ["0.5", "0.99"] {
@@ -88,11 +89,14 @@ async fn the_figures_are_exact_and_counters_go_on_from_run_to_run() {
 async fn an_outage_is_counted_though_nothing_else_happened() {
     let (ground, receiver, gateway) = (Ground::new().await, WebhookReceiver::start(), Pushgateway::start());
     ground.fill(10, 5).await;
+    ground.execute("UPDATE outbox_events SET occurred_at = clock_timestamp() - interval '100 s'").await;
     receiver.answer(Answer::status(503).header("retry-after", "600"));
     let run = drain(&ground, &receiver).env("PUSHGATEWAY_URL", gateway.url());
     run.run().await.expect_code(75);
     run.run().await.expect_code(75);
     assert_eq!((published(&gateway), troubles(&gateway)), ([0; 4], [0, 0, 2, 0]));
+    let unread = told(&gateway, "oldest_unread_event_age_seconds", &[]);
+    assert!((100.0..160.0).contains(&unread), "{unread}");
     assert_eq!(standing(&gateway), [10, 0, 0]);
 }
 
