@@ -8,7 +8,7 @@ use std::{
 
 use crate::commands::{bash, kubectl, try_bash};
 
-/// On every namespace of these tests.
+/// On every namespace of these tests, and on what they make beside namespaces.
 pub const MARK: &str = "rollcall-cluster-test";
 
 /// The cluster, ready for tests: nothing is left of earlier ones, and the images are known to it.
@@ -34,6 +34,7 @@ impl Cluster {
             );
             kubectl("version --request-timeout=10s", "");
             kubectl(&format!("delete namespace -l {MARK} --wait=true --timeout=3m"), "");
+            kubectl(&format!("delete customresourcedefinition -l {MARK} --wait=true --timeout=1m"), "");
             // A test that was aborted while it drained a node could not undo it.
             bash(&format!(
                 "for node in $(kubectl get nodes -l {MARK} -o name); do
@@ -71,6 +72,27 @@ pub(crate) fn load(archive: &Path) {
     assert!(archive.is_file(), "{} is missing: tools/images builds it", archive.display());
     let answer = try_bash(&format!("{command} '{}'", archive.display()));
     assert!(answer.is_ok, "{command} {}:\n{}{}", archive.display(), answer.out, answer.error);
+}
+
+/// Makes an image known to the cluster as one of another version too: the same archive, in which it is called so.
+pub fn load_as(name: &str, version: &str) {
+    let folder = tempfile::tempdir().expect("a temporary folder is needed");
+    let archive = folder.path().join("image.tar");
+    // Its name stands in these two files, whatever has built it; all others are called by what is in them.
+    bash(&format!(
+        r#"mkdir '{folder}/content'
+           cd '{folder}/content'
+           tar -xf '{images}/{name}.tar'
+           for file in manifest.json index.json; do
+             [ ! -e "$file" ] || sed -i 's|/{name}:{present}"|/{name}:{version}"|g' "$file"
+           done
+           tar -cf '{archive}' *"#,
+        folder = folder.path().display(),
+        images = repository().join("target/images").display(),
+        present = env!("CARGO_PKG_VERSION"),
+        archive = archive.display(),
+    ));
+    load(&archive);
 }
 
 fn host() -> IpAddr {

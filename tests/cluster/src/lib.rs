@@ -28,7 +28,7 @@ mod pushgateway;
 
 pub use crate::{
     alerts::Alerts,
-    cluster::{Cluster, MARK, built, repository},
+    cluster::{Cluster, MARK, built, load_as, repository},
     commands::{Answer, bash, kubectl, try_bash},
     container::{Runtime, kill, processes, say, strike},
     ground::{Ground, Outside, at},

@@ -9,10 +9,12 @@ mod install;
 mod manual;
 mod outbox;
 mod quota;
+mod rules;
 mod schedule;
 mod shards;
 mod start;
 mod stops;
+mod version;
 mod weather;
 
 use std::time::Duration;

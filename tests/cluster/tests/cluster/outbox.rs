@@ -8,6 +8,7 @@ use redis::AsyncCommands;
 
 use super::{
     LIMIT,
+    install::changed,
     schedule::{fires, job_of},
 };
 
@@ -41,6 +42,13 @@ async fn owners(ground: &Ground) -> BTreeSet<String> {
     found.into_iter().collect()
 }
 
+/// The uids of the workers' pods, whose CronJob is suspended.
+fn workers(ground: &Ground) -> BTreeSet<String> {
+    let pods = ground.object(&format!("pods -l app={DRAIN}"));
+    let uids = pods["items"].as_array().unwrap().iter().filter_map(|pod| pod["metadata"]["uid"].as_str());
+    uids.map(str::to_owned).collect()
+}
+
 #[tokio::test]
 #[ignore = "needs a cluster: make test-cluster"]
 async fn a_schedule_drains_the_outbox_onto_the_stream() {
@@ -71,9 +79,7 @@ async fn of_two_workers_that_share_the_outbox_one_is_killed_and_the_other_takes_
     ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
     ground.bash(&format!("kubectl -n rollcall rollout status deployment/{DRAIN} --timeout=3m"));
     assert_eq!(ground.object(&format!("cronjob/{DRAIN}"))["spec"]["suspend"], true);
-    let pods = ground.object(&format!("pods -l app={DRAIN}"));
-    let uids = pods["items"].as_array().unwrap().iter().filter_map(|pod| pod["metadata"]["uid"].as_str());
-    let uids: BTreeSet<String> = uids.map(str::to_owned).collect();
+    let uids = workers(&ground);
     assert_eq!(uids.len(), 2);
     wait_until(START, "both hold partitions", async || owners(&ground).await == uids).await;
     enqueue(&ground, "a", 40).await;
@@ -105,4 +111,35 @@ async fn of_two_workers_that_share_the_outbox_one_is_killed_and_the_other_takes_
         ground.number("SELECT count(*) FROM outbox_events").await == 0
     })
     .await;
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn an_apply_with_another_setting_starts_workers_anew_and_an_apply_without_one_does_not() {
+    let ground = Ground::with("worker-settings", &["outbox-worker"]).await;
+    let rolled_out = format!("kubectl -n rollcall rollout status deployment/{DRAIN} --timeout=3m");
+    ground.bash("kubectl -n rollcall wait --for=condition=Complete job -l app=migrate --timeout=3m");
+    ground.bash(&rolled_out);
+    assert_eq!(changed(&ground.apply()), Vec::<&str>::new());
+    let before = workers(&ground);
+
+    // A patch beside the component, and the line that the documentation asks for there.
+    let path = "overlays/this/kustomization.yaml";
+    let patched = ground.overlay.read(path)
+        + "patches:\n  - patch: |-\n      \
+           {apiVersion: v1, kind: ConfigMap, metadata: {name: outbox-drain-config}, data: {LOG_FORMAT: text}}\n\
+           transformers: [../../components/outbox-worker/settings]\n";
+    ground.overlay.write(path, &patched);
+    assert_eq!(
+        changed(&ground.apply()),
+        ["configmap/outbox-drain-config configured", "deployment.apps/outbox-drain configured"]
+    );
+    ground.bash(&rolled_out);
+    wait_until(START, "the workers of before are gone", async || {
+        let now = workers(&ground);
+        now.len() == 2 && now.is_disjoint(&before)
+    })
+    .await;
+    let log = ground.bash(&format!("kubectl -n rollcall logs -l app={DRAIN} --tail=-1"));
+    assert!(!log.is_empty() && !log.lines().any(|line| line.starts_with('{')), "it is no text:\n{log}");
 }

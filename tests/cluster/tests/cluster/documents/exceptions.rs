@@ -75,6 +75,7 @@ pub(super) const NOT_RUN: &[(&str, &str)] = &[
 /// The same of commands that stand in a line of text.
 pub(super) const NOT_RUN_IN_LINE: &[(&str, &str)] = &[
     ("kubectl apply -k", A_NAME),
+    ("kubectl create secret docker-registry", A_NAME),
     ("kubectl delete pod --force", A_NAME),
     ("kubectl describe", A_NAME),
     ("kubectl scale", A_NAME),
