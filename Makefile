@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-long test-cluster images lint bench panels queries packages kustomize binaries
 
-PACKAGES := postgresql pgbouncer redis-server nats-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux openssl
+# The servers that are started privately, what builds, and libfaketime, by which tests give programs a wrong clock.
+PACKAGES := postgresql pgbouncer redis-server nats-server prometheus prometheus-pushgateway prometheus-alertmanager build-essential util-linux openssl libfaketime
 # What else some of them need: checkov's own Python, and what documents tell operators to type.
 lint: PACKAGES += python3-venv
 test-cluster: PACKAGES += curl

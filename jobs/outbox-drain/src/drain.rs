@@ -33,9 +33,11 @@ use crate::{
     suspicion::Suspicion,
 };
 
-/// Pages that are read ahead of those that are being deleted: some 100 ms of work, as long as a disk may take for a commit now
+/// Events that are read ahead of those that are being deleted: some 100 ms of work, as long as a disk may take for a commit now
 /// and then.
-const IN_FLIGHT: usize = 12;
+const AHEAD: usize = 12_000;
+/// Pages that are read ahead for a sink that takes one after the other: each may last seconds, and a pass ends after the last.
+const AHEAD_ONE_BY_ONE: usize = 3;
 /// Longest pass: what came late, is due again, or belongs to others now is seen after it.
 const LONGEST_PASS: Duration = Duration::from_secs(10);
 /// Time between two looks at who shares the work, and at what is held back.
@@ -176,7 +178,9 @@ impl<'a, S: Sink> Drain<'a, S> {
         self.place(start);
         self.pace.borrow_mut().shared.end();
         let before = self.read.get();
-        let sizer = Sizer::new(self.settings.options.batch_size as usize, IN_FLIGHT, Duration::ZERO);
+        let size = self.settings.options.batch_size as usize;
+        let in_flight = if S::PIPELINED { (AHEAD / size.max(1)).clamp(3, 12) } else { AHEAD_ONE_BY_ONE };
+        let sizer = Sizer::new(size, in_flight, Duration::ZERO);
         let end = tokio::select! {
             biased;
             end = batches::run(self.ctx, sizer, self) => end,
@@ -307,18 +311,18 @@ impl<'a, S: Sink> Drain<'a, S> {
         Ok(())
     }
 
-    /// Gauges for the push; how the outbox stands.
+    /// Gauges for the push; how the outbox stands, with up to so many events counted one by one.
     ///
     /// # Errors
     /// PostgreSQL fails.
-    pub(crate) async fn gauges(&self) -> Result<state::State, JobError> {
+    pub(crate) async fn gauges(&self, counted: i32) -> Result<state::State, JobError> {
         let owned = self.lanes.borrow().owned();
         let reading = async |tx: &mut sqlx::PgConnection| {
             // What is counted begins at the floors: the present ones. Whether all are still ours is of no matter here.
             if !owned.is_empty() {
                 partitions::settle(tx, &owned).await?;
             }
-            state::state(tx).await
+            state::state(tx, counted).await
         };
         let state = self.ctx.db.transaction("read gauges", reading).await?;
         self.ctx.gauge(&metric::BACKLOG, &[], state.backlog as f64);

@@ -75,7 +75,8 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
     let mut counted = job::Delta::default();
     (counted.scanned, counted.changed, counted.skipped) = (found + waiting, found, waiting);
     ctx.count(counted);
-    let state = ctx.db.transaction("read how the outbox stands", async |tx| state::state(tx).await).await?;
+    let state =
+        ctx.db.transaction("read how the outbox stands", async |tx| state::state(tx, state::AT_THE_END).await).await?;
     let left = state.backlog.unsigned_abs().saturating_sub(found);
     if ctx.stop.is_stopped() {
         return Ok(Report::new(Ending::Stopped));

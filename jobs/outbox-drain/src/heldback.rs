@@ -23,7 +23,7 @@ struct State {
 pub(crate) struct HeldBack(BTreeMap<u64, State>);
 
 impl HeldBack {
-    /// Begins anew, in the same memory.
+    /// Begins anew.
     pub(crate) fn clear(&mut self) {
         self.0.clear();
     }

@@ -89,7 +89,12 @@ impl<S: Sink> Batch for Drain<'_, S> {
                 return Err(JobError::bug("reading events outside a pass"));
             };
             let page = snapshot.read("read events", reading).await?;
-            self.snapshot.replace(Some(snapshot));
+            if self.yields.get() {
+                // Somebody may wait for it to go.
+                snapshot.end().await;
+            } else {
+                self.snapshot.replace(Some(snapshot));
+            }
             self.places.borrow_mut().advance(&asked, &page);
             self.pace.borrow_mut().read.end();
             if !page.events.is_empty() {

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use store::outbox::pages::{Page, Place};
+use store::outbox::pages::{Page, Place, Stored};
 
-/// A page holds at most so many bytes of payload, or one event: what is in memory at a time is some times this.
+/// A page holds at most so many bytes, or one event: what is in memory at a time is some times this.
 pub(crate) const PAGE_BYTES: usize = 1024 * 1024;
 /// Events of a first page: how large they are is not known yet.
 const FIRST_PAGE: usize = 64;
@@ -64,7 +64,7 @@ impl Places {
         }
         self.fit = asked.fit;
         if !page.events.is_empty() {
-            let bytes: usize = page.events.iter().map(|event| event.payload.len() + 1).sum();
+            let bytes: usize = page.events.iter().map(Stored::size).sum();
             let largest = PAGE_BYTES / (bytes / page.events.len()).max(1);
             self.fit = largest.min(asked.fit * 4).max(1);
         }

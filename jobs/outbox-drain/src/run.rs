@@ -8,6 +8,7 @@ use outbox::{Sink, sink::SinkError};
 use store::outbox::{
     pages::{self, Place},
     partitions::{self, Foreign},
+    state,
 };
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -31,7 +32,7 @@ pub(crate) const GAUGES: Duration = Duration::from_secs(15);
 pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobError> {
     let ended = until_empty(drain).await;
     drain.note_that_it_was_slow().await;
-    let state = match drain.gauges().await {
+    let state = match drain.gauges(state::AT_THE_END).await {
         Ok(state) => Some(state),
         Err(error) => {
             // What was done stands; a statistic that could not be had must not make a failure of it.
@@ -70,7 +71,7 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
     let mut gauges_at: Option<Instant> = None;
     loop {
         if gauges_at.is_none_or(|at| at.elapsed() >= GAUGES) {
-            match drain.gauges().await {
+            match drain.gauges(state::AT_WORK).await {
                 Ok(state) if gauges_at.is_none() => {
                     let most = drain.settings.options.max_events;
                     drain.ctx.expect_total(state.backlog.unsigned_abs().min(if most > 0 { most } else { u64::MAX }));

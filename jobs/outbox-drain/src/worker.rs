@@ -76,7 +76,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
         }
         if gauges_at.is_none_or(|at| at.elapsed() >= GAUGES) {
             gauges_at = Some(Instant::now());
-            if let Err(error) = drain.gauges().await {
+            if let Err(error) = drain.gauges(store::outbox::state::AT_WORK).await {
                 warn!(%error, "gauges could not be read");
             }
         }

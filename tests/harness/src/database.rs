@@ -59,6 +59,12 @@ impl TestDb {
         }
     }
 
+    /// The same database with another Redis: one that the test stops, the same once it is back, or another after a
+    /// failover. It is not emptied.
+    pub async fn with_redis(self, url: &str) -> Self {
+        Self { redis: connect_redis(url).await, redis_url: url.to_owned(), ..self }
+    }
+
     /// Where PostgreSQL is reached directly.
     pub fn url(&self) -> &str {
         &self.url

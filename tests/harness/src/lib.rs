@@ -5,7 +5,7 @@
 //! | PostgreSQL, PgBouncer, Redis shared by all tests of a process | [`servers`] |
 //! | a database and a Redis index for one test | [`TestDb`] |
 //! | accounts, characters, tokens, sessions; reading back what became of them | [`Community`], [`newcomer`] |
-//! | a shipped binary as a process | [`Binary`] |
+//! | a shipped binary as a process, also with a clock that is wrong | [`Binary`] |
 //! | what was pushed, and what comes of it | [`Pushgateway`], [`Prometheus`], [`Alertmanager`] |
 //! | where events go | [`Nats`], [`WebhookReceiver`], [`TlsServer`] |
 //! | a dependency that fails in the middle of a run | [`FaultProxy`], or servers of one's own: [`Servers::start`] |

@@ -30,6 +30,17 @@ pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
     std::env::split_paths(&path()).map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
+/// The library by which a program is told another time than it is; distributions have it in folders of their own.
+pub(crate) fn faketime() -> PathBuf {
+    let folders = ["/usr/lib", "/usr/lib64", "/usr/local/lib"].map(PathBuf::from);
+    // Debian's is in one that is named after the machine's architecture.
+    let inside = std::fs::read_dir("/usr/lib").into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path()));
+    let mut libraries = inside.chain(folders).map(|folder| folder.join("faketime/libfaketime.so.1"));
+    libraries
+        .find(|library| library.is_file())
+        .expect("libfaketime is not installed: install libfaketime, for example by apt-get install libfaketime")
+}
+
 /// The folder of PostgreSQL's server programs: what `pg_config` says, else the newest of Debian's, else by PATH. What
 /// happens to be called `postgres` on PATH comes last, since it need not belong to the others.
 pub(crate) fn postgres_folder() -> PathBuf {

@@ -36,6 +36,14 @@ pub struct Stored {
     pub at: Tid,
 }
 
+impl Stored {
+    /// About how much memory it takes, in bytes: that of its texts, and as much again as anything without any.
+    pub fn size(&self) -> usize {
+        let texts = [&self.aggregate_type, &self.aggregate_id, &self.event_type, &self.payload];
+        texts.iter().map(|text| text.len()).sum::<usize>() + std::mem::size_of::<Self>()
+    }
+}
+
 /// What may still be to come.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Look {
@@ -172,7 +180,7 @@ pub struct Page {
     pub is_cut: bool,
 }
 
-/// Reads at most `each` events of every place, and no more once the payloads have so many `bytes`, but at least one. In a
+/// Reads at most `each` events of every place, and no more once they take so many `bytes`, but at least one. In a
 /// transaction that goes by the key ([`HOLD`], [`by_the_key`]).
 ///
 /// # Errors
@@ -199,12 +207,10 @@ pub async fn read(tx: &mut PgConnection, places: &[Place], each: i64, bytes: usi
     while let Some(row) = rows.try_next().await? {
         // `json` is sent as its text, which a cast would copy once more.
         let payload: String = row.try_get_unchecked(8)?;
-        if page.is_cut || (taken > 0 && taken + payload.len() > bytes) {
-            page.is_cut = true;
+        if page.is_cut {
             continue;
         }
-        taken += payload.len();
-        page.events.push(Stored {
+        let stored = Stored {
             bucket: row.try_get(0)?,
             seq: row.try_get(1)?,
             event_id: row.try_get(2)?,
@@ -215,7 +221,13 @@ pub async fn read(tx: &mut PgConnection, places: &[Place], each: i64, bytes: usi
             occurred_at: row.try_get(7)?,
             at: row.try_get_unchecked(9)?,
             payload,
-        });
+        };
+        if taken > 0 && taken + stored.size() > bytes {
+            page.is_cut = true;
+            continue;
+        }
+        taken += stored.size();
+        page.events.push(stored);
     }
     Ok(page)
 }
@@ -290,7 +302,9 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
     if done.is_empty() {
         return Ok(());
     }
-    sqlx::raw_sql("/* outbox::delete plan */ SET LOCAL enable_seqscan = off").execute(&mut *tx).await?;
+    let plan =
+        "/* outbox::delete plan */ SET LOCAL enable_seqscan = off; SET LOCAL plan_cache_mode = force_custom_plan";
+    sqlx::raw_sql(plan).execute(&mut *tx).await?;
     // Where they lie, in one go over the pages, which costs no look into the index; the numbers are hashed. Without the sum
     // the planner would look each number up in its statistics. Not checked at compile time, which knows no `tid`.
     let deleted = query(
@@ -305,16 +319,15 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
         return Ok(());
     }
     // Somebody has rewritten the table since, and they lie elsewhere.
-    sqlx::raw_sql(
-        "/* outbox::delete by key plan */ SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; \
-         SET LOCAL enable_mergejoin = off",
-    )
-    .execute(&mut *tx)
-    .await?;
+    by_the_key(tx).await?;
+    // Look by look, whatever the planner thinks of a table whose statistics are of another time.
     query!(
         "/* outbox::delete by key */
-        DELETE FROM outbox_events AS e USING unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
-        WHERE e.bucket = d.bucket AND e.seq = d.seq",
+        DELETE FROM outbox_events WHERE ctid = ANY(ARRAY(
+            SELECT found.ctid FROM unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
+            CROSS JOIN LATERAL (
+                SELECT e.ctid FROM outbox_events AS e WHERE e.bucket = d.bucket AND e.seq = d.seq
+                ORDER BY e.bucket, e.seq LIMIT 1) AS found))",
         &done.buckets,
         &done.seqs,
     )
@@ -332,9 +345,13 @@ pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]
     by_the_key(tx).await?;
     let deleted = query!(
         "/* outbox::delete_adopted */
-        DELETE FROM outbox_events AS e
-        WHERE e.bucket = ANY($1::smallint[]) AND e.seq = ANY($2::bigint[])
-            AND (e.seq, right(e.event_id::text, 8)) IN (SELECT seq, tail FROM unnest($2, $3::text[]) AS d (seq, tail))",
+        DELETE FROM outbox_events WHERE ctid = ANY(ARRAY(
+            SELECT found.ctid FROM unnest($2::bigint[], $3::text[]) AS d (seq, tail)
+            CROSS JOIN unnest($1::smallint[]) AS b (bucket)
+            CROSS JOIN LATERAL (
+                SELECT e.ctid, e.event_id FROM outbox_events AS e WHERE e.bucket = b.bucket AND e.seq = d.seq
+                ORDER BY e.bucket, e.seq LIMIT 1) AS found
+            WHERE right(found.event_id::text, 8) = d.tail))",
         buckets,
         seqs,
         tails,

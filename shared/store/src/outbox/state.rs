@@ -6,8 +6,11 @@ use uuid::Uuid;
 use super::pages::by_the_key;
 use crate::Result;
 
-/// Up to so many events are counted one by one, in some 30 ms; from there PostgreSQL's estimate will do.
-const COUNTED: i32 = 10_000;
+/// Up to so many events are counted one by one while there is work to do, in some 30 ms; from there PostgreSQL's estimate will
+/// do.
+pub const AT_WORK: i32 = 10_000;
+/// The same when a run ends, in some 0.3 s: what it says remains should not be what it began with.
+pub const AT_THE_END: i32 = 100_000;
 /// So it will for those of held aggregates while more dead rows than this lie among them.
 const DEAD: i64 = 100_000;
 
@@ -18,8 +21,8 @@ const LONG_HELD: i32 = 100;
 /// How the outbox stands.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
-    /// Events that wait, those of held aggregates too; from 10,000 up an estimate (PostgreSQL's count of live rows), and for
-    /// these right after so many were drained.
+    /// Events that wait, those of held aggregates too; from where they were not counted any more an estimate
+    /// (PostgreSQL's count of live rows).
     pub backlog: i64,
     /// Age of the oldest event that waits, or that keeps its aggregate waiting as a dead letter, in seconds; none when there
     /// is none.
@@ -32,13 +35,13 @@ pub struct State {
     pub dead_letters: i64,
 }
 
-/// How the outbox stands. Only what can hold something is looked at: above the floors, and below them where an aggregate is
-/// held back. Dead rows elsewhere are many after a drain; so each bucket has an order and a limit of its own, without which
-/// the planner reads the whole key.
+/// How the outbox stands, with up to so many events `counted` one by one ([`AT_WORK`], [`AT_THE_END`]). Only what can hold
+/// something is looked at: above the floors, and below them where an aggregate is held back. Dead rows elsewhere are many after a
+/// drain; so each bucket has an order and a limit of its own, without which the planner reads the whole key.
 ///
 /// # Errors
 /// Those of the statements.
-pub async fn state(tx: &mut PgConnection) -> Result<State> {
+pub async fn state(tx: &mut PgConnection, counted: i32) -> Result<State> {
     by_the_key(tx).await?;
     query_as!(
         State,
@@ -84,7 +87,7 @@ pub async fn state(tx: &mut PgConnection) -> Result<State> {
             (SELECT count(*) FROM outbox_held) AS "held!",
             (SELECT count(*) FROM outbox_dead_letters) AS "dead_letters!"
         FROM counted, unread"#,
-        COUNTED,
+        counted,
         DEAD,
     )
     .fetch_one(tx)

@@ -71,6 +71,17 @@ impl Binary {
         self
     }
 
+    /// Lets its wall clock be off by so many minutes, as another machine's is. The clock by which it waits stays true.
+    ///
+    /// # Panics
+    /// libfaketime is not installed.
+    #[must_use]
+    pub fn with_clock_off_by(self, minutes: i32) -> Self {
+        self.env("LD_PRELOAD", programs::faketime())
+            .env("FAKETIME", format!("{minutes:+}m"))
+            .env("FAKETIME_DONT_FAKE_MONOTONIC", "1")
+    }
+
     /// Starts it.
     pub fn start(&self) -> Running {
         let mut command = if self.is_pid1 {

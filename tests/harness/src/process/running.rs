@@ -175,6 +175,10 @@ impl Drop for Running {
             self.kill();
             let _ = self.child.wait();
         }
+        // What libfaketime keeps for children of the process, and cannot remove when that is killed.
+        for name in ["faketime_shm", "sem.faketime_sem"] {
+            let _ = std::fs::remove_file(format!("/dev/shm/{name}_{}", self.child.id()));
+        }
         home().forget(self.child.id());
     }
 }

@@ -15,12 +15,12 @@ use crate::{
     reaper::home,
 };
 
-/// Whether a commit survives a crash of the machine.
+/// Whether a commit, or a write to Redis, survives a crash of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Durability {
     /// No fsync: fast, for tests.
     Off,
-    /// As in production: for measurements.
+    /// As in production: for measurements, and for what must survive.
     On,
 }
 

@@ -10,30 +10,47 @@ use std::{
 
 use nix::sys::signal::Signal;
 
+use super::postgres::Durability;
 use crate::{daemon::Daemon, ports::Port, programs, reaper::home};
 
 /// How many numbered databases it has: as many tests can share it in one process.
 pub(crate) const DATABASES: u32 = 4096;
 
-/// A private Redis without persistence: stopping it loses everything. Ended and removed when dropped.
+/// A private Redis. Ended and removed when dropped.
 #[derive(Debug)]
 pub struct Redis {
     folder: PathBuf,
+    durability: Durability,
     port: Port,
     process: Mutex<Option<Daemon>>,
 }
 
 impl Redis {
-    /// Starts it.
+    /// Starts one without persistence: stopping it loses everything.
     pub fn start() -> Self {
-        let server = Self { folder: home().folder("redis"), port: Port::claim(), process: Mutex::new(None) };
+        Self::start_with(Durability::Off)
+    }
+
+    /// Starts one that answers a write when it is on the disk: stopping it loses nothing that was answered.
+    pub fn durable() -> Self {
+        Self::start_with(Durability::On)
+    }
+
+    fn start_with(durability: Durability) -> Self {
+        let folder = home().folder("redis");
+        let server = Self { folder, durability, port: Port::claim(), process: Mutex::new(None) };
         server.start_again();
         server
     }
 
     /// Where the numbered database is reached; 0 to 4095.
     pub fn url(&self, database: u32) -> String {
-        format!("redis://127.0.0.1:{}/{database}", self.port.number())
+        format!("redis://{}/{database}", self.address())
+    }
+
+    /// Host and port.
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
     }
 
     /// Stops the process where it stands: connections stay open and nobody answers.
@@ -46,19 +63,24 @@ impl Redis {
         self.with_process(Daemon::thaw);
     }
 
-    /// Ends it and loses what it held.
+    /// Ends it at once; what it held is lost, unless it is durable.
     pub fn stop(&self) {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner).take();
         process.expect("Redis is already stopped").end(Signal::SIGKILL);
     }
 
-    /// Starts it after [`Redis::stop`], on the same port, empty.
+    /// Starts it after [`Redis::stop`], on the same port, empty unless it is durable.
     pub fn start_again(&self) {
         let mut process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         assert!(process.is_none(), "Redis already runs");
         let mut command = Command::new(programs::find("redis-server", "redis-server"));
         command.args(["--bind", "127.0.0.1", "--port", &self.port.number().to_string()]);
-        command.args(["--databases", &DATABASES.to_string(), "--save", "", "--appendonly", "no"]);
+        command.args(["--databases", &DATABASES.to_string(), "--save", ""]);
+        match self.durability {
+            Durability::Off => command.args(["--appendonly", "no"]),
+            Durability::On => command.args(["--appendonly", "yes", "--appendfsync", "always"]),
+        };
+        // Until its data are loaded it answers otherwise.
         let ready = || ping(self.port.number()).unwrap_or(false);
         *process = Some(Daemon::start("Redis", &mut command, &self.folder, Signal::SIGKILL, ready));
     }

@@ -74,6 +74,28 @@ async fn as_process_1_it_hears_only_the_signals_it_handles() {
 }
 
 #[tokio::test]
+async fn its_wall_clock_can_be_off() {
+    let date = Binary::at("/bin/date").arg("+%s");
+    let told = async |binary: &Binary| binary.run().await.expect_code(0).stdout.trim().parse::<i64>().unwrap();
+    let slow = told(&date.clone().with_clock_off_by(-10)).await;
+    let right = told(&date).await;
+    let fast = told(&date.clone().with_clock_off_by(10)).await;
+    // A little time has passed in between.
+    assert!((600..660).contains(&(right - slow)) && (600..660).contains(&(fast - right)), "{slow} {right} {fast}");
+}
+
+#[tokio::test]
+async fn what_a_false_clock_needs_is_removed_also_after_a_kill() {
+    let mut running = shell(&format!("{READY}; exec tail -f /dev/null")).with_clock_off_by(10).start();
+    let file = format!("/dev/shm/faketime_shm_{}", running.pid());
+    running.wait_for_log(LIMIT, is_ready).await;
+    assert!(std::path::Path::new(&file).exists());
+    running.kill();
+    running.wait(LIMIT).await;
+    assert!(!std::path::Path::new(&file).exists());
+}
+
+#[tokio::test]
 async fn a_dropped_process_is_killed() {
     for binary in [shell("exec tail -f /dev/null"), shell("exec tail -f /dev/null").as_pid1()] {
         let running = binary.start();

@@ -70,6 +70,27 @@ async fn servers_come_back_on_their_ports_postgresql_with_its_data() {
 }
 
 #[tokio::test]
+async fn a_durable_redis_comes_back_with_what_it_has_answered() {
+    let server = Redis::durable();
+    let () = redis::cmd("SET").arg("a").arg(1).query_async(&mut connect(&server).await).await.unwrap();
+    server.stop();
+    server.start_again();
+    let value: u64 = redis::cmd("GET").arg("a").query_async(&mut connect(&server).await).await.unwrap();
+    assert_eq!(value, 1);
+}
+
+#[tokio::test]
+async fn a_database_can_have_another_redis() {
+    let (db, server) = (TestDb::new().await, Redis::start());
+    let db = db.with_redis(&server.url(3)).await;
+    let () = redis::cmd("SET").arg("a").arg(1).query_async(&mut db.redis()).await.unwrap();
+    let keyspace: String = redis::cmd("INFO").arg("keyspace").query_async(&mut connect(&server).await).await.unwrap();
+    assert!(keyspace.contains("db3:keys=1,"), "{keyspace}");
+    assert_eq!(db.redis_url(), server.url(3));
+    assert!(PgConnection::connect(db.url()).await.is_ok());
+}
+
+#[tokio::test]
 async fn only_a_durable_postgresql_waits_for_the_disk() {
     for (durability, expected) in [(Durability::Off, "off"), (Durability::On, "on")] {
         let postgres = Postgres::start(durability);

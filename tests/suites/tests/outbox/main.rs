@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 #![expect(clippy::print_stdout, reason = "the seed of a failed test is shown with it")]
 
+mod clocks;
 mod contract;
 mod crash;
 mod ddl;
@@ -14,11 +15,14 @@ mod given_back;
 mod hook;
 mod late;
 mod metrics;
+mod middle;
 mod model;
 mod nats;
 mod pooled;
 mod reconcile;
+mod redis_check;
 mod refusals;
+mod restarts;
 mod restored;
 mod secrets;
 mod shares;

@@ -121,24 +121,28 @@ async fn an_aggregate_whose_name_no_key_would_hold_is_refused_at_enqueue_and_by_
     assert_eq!(ground.number("SELECT count(*) FROM outbox_dead_letters").await, 1);
 }
 
+/// A script in which `$0` is the drain with standard output as its sink.
+fn in_bash(ground: &Ground, script: &str) -> harness::Binary {
+    let drain = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("outbox-drain");
+    harness::Binary::at("/bin/bash")
+        .arg("-c")
+        .arg(script)
+        .arg(drain)
+        .env("DATABASE_URL", ground.db.url())
+        .env("REDIS_URL", ground.db.redis_url())
+        .env("LOG_FORMAT", "json")
+        .env("OUTBOX_SINK", "stdout")
+}
+
 #[tokio::test]
 async fn a_line_that_a_full_disk_cut_off_spoils_no_other() {
     let ground = Ground::new().await;
     ground.fill(300, 50).await;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("events");
-    let drain = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("outbox-drain");
     // The limit of a file's size, in kilobytes; the signal that comes with it is ignored also by what bash becomes.
-    let script = format!("trap '' XFSZ; ulimit -S -f 20; exec '{}' > '{}'", drain.display(), out.display());
-    let mut run = harness::Binary::at("/bin/bash")
-        .arg("-c")
-        .arg(script)
-        .env("DATABASE_URL", ground.db.url())
-        .env("REDIS_URL", ground.db.redis_url())
-        .env("LOG_FORMAT", "json")
-        .env("OUTBOX_SINK", "stdout")
-        .env("BATCH_SIZE", "1")
-        .start();
+    let script = format!("trap '' XFSZ; ulimit -S -f 20; exec \"$0\" > '{}'", out.display());
+    let mut run = in_bash(&ground, &script).env("BATCH_SIZE", "1").start();
     run.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
     let freed = std::process::Command::new("prlimit")
         .args(["--pid", &run.pid().to_string(), "--fsize=unlimited:unlimited"])
@@ -151,4 +155,39 @@ async fn a_line_that_a_full_disk_cut_off_spoils_no_other() {
     let ids: std::collections::BTreeSet<_> =
         lines.iter().flatten().map(|line| line["event_id"].as_str().unwrap()).collect();
     assert_eq!((ids.len(), ground.backlog().await), (300, 0));
+}
+
+/// The ids of the events on standard output.
+fn ids(finished: &harness::Finished) -> Vec<String> {
+    let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
+    finished.stdout.lines().map(|line| event(line)["event_id"].as_str().unwrap().to_owned()).collect()
+}
+
+/// What it has written is deleted, and the rest is there for the next one.
+async fn ends_well_when_its_reader_goes(word: &str) {
+    let ground = Ground::new().await;
+    // Several times what a pipe holds.
+    ground.fill(1000, 50).await;
+    let script = format!("\"$0\" {word} | head -n 3; exit \"${{PIPESTATUS[0]}}\"");
+    let ended = in_bash(&ground, &script).run().await.expect_code(0);
+    let (last, left) = (ended.last(), ground.backlog().await);
+    let note = last["note"].as_str().unwrap_or_default();
+    assert!(last["outcome"] == "done" && note.starts_with("whoever read standard output has gone"), "{ended}");
+    assert_eq!((last["changed"].as_i64(), left > 0), (Some(1000 - left), true), "{ended}");
+    assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0, "no event is to blame");
+    let rest = ground.drain().env("OUTBOX_SINK", "stdout").run().await.expect_code(0);
+    let (read, rest) = (ids(&ended), ids(&rest));
+    assert_eq!((read.len(), i64::try_from(rest.len()).unwrap()), (3, left));
+    assert!(!read.iter().any(|id| rest.contains(id)), "what was read is not written again");
+    assert_eq!(ground.backlog().await, 0);
+}
+
+#[tokio::test]
+async fn a_run_whose_reader_goes_away_ends_well_and_the_rest_stays() {
+    ends_well_when_its_reader_goes("run").await;
+}
+
+#[tokio::test]
+async fn so_does_a_worker_whose_reader_goes_away() {
+    ends_well_when_its_reader_goes("worker").await;
 }

@@ -2,6 +2,7 @@
 
 use harness::{Durability, Fault, FaultProxy, Servers, TestDb, wait_until};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::{
     reconcile::{counts, found, restore, save},
@@ -108,4 +109,32 @@ async fn a_server_that_was_replaced_between_two_looks_makes_its_floors_be_read_a
     worker.signal(Signal::SIGTERM);
     worker.wait(LIMIT).await.expect_code(143);
     ground.assert_whole((1..=100).chain(1001..=1060)).await;
+}
+
+/// Lets the next fencing token be another than it would be by so much.
+async fn shift_tokens(ground: &Ground, by: i64) {
+    ground.execute(&format!("SELECT setval('job_fencing_tokens', last_value + {by}) FROM job_fencing_tokens")).await;
+}
+
+#[tokio::test]
+async fn a_run_goes_on_under_tokens_that_redis_has_not_seen_though_postgresql_gives_smaller_ones() {
+    let ground = Ground::new().await;
+    shift_tokens(&ground, 5000).await;
+    ground.fill(100, 10).await;
+    ground.run().await.expect_code(0);
+    shift_tokens(&ground, -5000).await;
+    ground.fill(50, 10).await;
+
+    let run = ground.run().await.expect_code(0);
+
+    assert_eq!(ground.backlog().await, 0);
+    ground.assert_whole((1..=100).chain(1..=50)).await;
+    assert_eq!(counts(&found(&ground, 0).await), [0; 4]);
+    let warns = |line: &&Value| line["level"] == "WARN" && line.to_string().contains("fencing token");
+    assert_eq!(run.log.iter().filter(warns).count(), 1, "{run}");
+    // From here on nothing is to be made up for.
+    ground.fill(10, 10).await;
+    let next = ground.run().await.expect_code(0);
+    assert!(!next.stderr.contains("fencing token"), "{next}");
+    assert_eq!(ground.stream().await.len(), 160);
 }
