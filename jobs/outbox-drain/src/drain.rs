@@ -211,6 +211,11 @@ impl<'a, S: Sink> Drain<'a, S> {
         Ok(Pass::Whole { read: self.read.get() - before, is_open: start.is_open })
     }
 
+    /// The database's clock, once a pass has looked at it.
+    pub(crate) fn db_now(&self) -> Option<OffsetDateTime> {
+        self.db_time.get().map(|(at, since)| at + since.elapsed())
+    }
+
     /// `MAX_EVENTS` are read.
     pub(crate) fn limit_reached(&self) -> bool {
         let most = self.settings.options.max_events;

@@ -275,7 +275,7 @@ impl<S: Sink> Drain<'_, S> {
         if let Some(error) = published.trouble {
             self.trouble.borrow_mut().get_or_insert(Trouble::Sink(error));
         }
-        let now = self.db_time.get().map(|(at, since)| at + since.elapsed());
+        let now = self.db_now();
         let mut latency = self.latency.borrow_mut();
         let mut held = self.held.borrow_mut();
         for ((event, key), fate) in claimed.events.iter().zip(&claimed.keys).zip(&published.fates) {

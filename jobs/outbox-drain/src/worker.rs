@@ -89,7 +89,9 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
 
 /// It gets on, or there is nothing to do: that is what a probe wants to know.
 fn beat<S: Sink>(drain: &Drain<'_, S>) {
-    drain.ctx.in_order();
+    if let Some(now) = drain.db_now() {
+        drain.ctx.in_order(now);
+    }
     let Some(path) = &drain.settings.options.worker_heartbeat_file else { return };
     if let Err(error) = write_beat(path, drain.ctx.clock.now().unix_timestamp()) {
         warn!(%error, path = %path.display(), "the heartbeat could not be written");

@@ -192,9 +192,10 @@ impl Context {
         self.numbers().note.clone()
     }
 
-    /// Says that a worker gets on, or has nothing to do: to those who watch, that is as good as a run that ended well.
-    pub fn in_order(&self) {
-        self.numbers().in_order_at = Some(self.clock.now());
+    /// Says that a worker gets on, or has nothing to do, at this time by the database's clock: to those who watch, that is as
+    /// good as a run that ended well.
+    pub fn in_order(&self, at: OffsetDateTime) {
+        self.numbers().in_order_at = Some(at);
     }
 
     /// When a worker said so.

@@ -112,3 +112,19 @@ async fn latency_age_and_status_go_by_the_clock_of_the_database() {
         assert!((0..60_000).contains(&runs[0]["duration_ms"].as_i64().unwrap()), "off by {minutes} min: {runs}");
     }
 }
+
+#[tokio::test]
+async fn a_worker_that_gets_on_says_so_by_the_clock_of_the_database() {
+    let (ground, gateway) = (Ground::new().await, Pushgateway::start());
+    let worker = ground.asked(&["worker"]).env("PUSHGATEWAY_URL", gateway.url()).env("METRICS_PUSH_INTERVAL", "1s");
+    let worker = worker.with_clock_off_by(-OFF).start();
+    let told = |name: &str| gateway.value(name, &[("job", "outbox-drain")]);
+    let is_told = || ["success", "run"].map(|what| told(&format!("rollcall_job_last_{what}_timestamp_seconds")));
+    wait_until(LIMIT, "both are told", async || is_told().iter().all(Option::is_some)).await;
+    let now = ground.number("SELECT extract(epoch FROM clock_timestamp())::bigint").await as f64;
+    for at in is_told() {
+        assert!((now - 60.0..now + 5.0).contains(&at.unwrap()), "{at:?} at {now}");
+    }
+    worker.signal(Signal::SIGTERM);
+    worker.wait(LIMIT).await.expect_code(143);
+}
