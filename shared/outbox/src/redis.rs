@@ -5,16 +5,12 @@
 //! batch and remembers it; a later step forgets it. So memory is bounded by what is in flight, and a new owner learns what
 //! is published and not deleted, however long ago that was.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    fmt::Write,
-    time::{Duration, Instant},
-};
+use std::{cell::RefCell, collections::HashMap, fmt::Write, time::Duration};
 
 use redis::{Cmd, RedisError, Script, aio::ConnectionManager};
 use runtime::Secret;
 use time::format_description::well_known::Rfc3339;
+use tokio::time::{Instant, timeout_at};
 
 use crate::{
     Event, Sink,
@@ -28,6 +24,10 @@ const PUBLISH: &str = include_str!("lua/publish.lua");
 const LEAVE: &str = include_str!("lua/leave.lua");
 /// For so long the stream is searched backwards: less than partitions are ours for without a sign of life.
 const SEARCH: Duration = Duration::from_secs(4);
+/// Entries of the first page of such a search: how large they are is not known yet.
+const SMALL_PAGE: usize = 16;
+/// Bytes of a later page, about.
+const SEARCH_BYTES: usize = 1024 * 1024;
 
 /// A stream of Redis.
 #[derive(Debug)]
@@ -148,26 +148,32 @@ impl Sink for RedisSink {
         Ok(Adopted { published, last_number: Some(last) })
     }
 
-    async fn beyond(&self, gaps: &[Gap]) -> Result<Vec<(u16, Remembered)>, SinkError> {
+    async fn beyond(&self, gaps: &[Gap]) -> Vec<(u16, Remembered)> {
         let mut stream = Stream::new(self.connection(), &self.stream);
-        let mut open: HashMap<u16, i64> = gaps.iter().map(|gap| (gap.partition, gap.after)).collect();
-        let (mut found, mut before) = (Vec::new(), None);
+        let mut open: HashMap<u16, (Gap, Vec<Remembered>)> =
+            gaps.iter().map(|gap| (gap.partition, (*gap, Vec::new()))).collect();
+        let (mut found, mut before, mut size) = (Vec::new(), None, SMALL_PAGE);
         let until = Instant::now() + SEARCH;
-        while !open.is_empty() && Instant::now() < until {
-            let page = stream.page_before(before.as_deref()).await?;
+        while !open.is_empty() {
+            // Redis away, too, means only that it was not found: the next batch will tell.
+            let Ok(Ok(page)) = timeout_at(until, stream.page_before(before.as_deref(), size)).await else { break };
             let Some(first) = page.last else { break };
             before = Some(first);
+            size = (SEARCH_BYTES / (page.bytes / size).max(1)).clamp(1, 1000);
             for entry in page.entries {
-                let Some(after) = open.get(&entry.partition) else { continue };
-                if entry.n <= *after {
-                    open.remove(&entry.partition);
-                } else {
-                    let tail = tail(entry.event_id);
-                    found.push((entry.partition, Remembered { seq: entry.seq, tail: format!("{tail:08x}") }));
+                let Some((gap, events)) = open.get_mut(&entry.partition).filter(|(gap, _)| entry.n > gap.after) else {
+                    continue;
+                };
+                let tail = format!("{:08x}", tail(entry.event_id));
+                events.push(Remembered { seq: entry.seq, tail });
+                if entry.n == gap.after + 1
+                    && let Some((_, events)) = open.remove(&entry.partition)
+                {
+                    found.extend(events.into_iter().map(|event| (entry.partition, event)));
                 }
             }
         }
-        Ok(found)
+        found
     }
 
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {

@@ -21,14 +21,11 @@ pub trait Sink {
         Ok(Adopted::default())
     }
 
-    /// Events that the sink holds under numbers that PostgreSQL does not know, newest first, as far as they are found in some
-    /// seconds: where PostgreSQL lost what it had committed (an older backup, a standby that lagged), it gives events for a
-    /// second time.
-    ///
-    /// # Errors
-    /// The sink is away.
-    async fn beyond(&self, _gaps: &[Gap]) -> Result<Vec<(u16, Remembered)>, SinkError> {
-        Ok(Vec::new())
+    /// Events that the sink holds under numbers that PostgreSQL does not know: where PostgreSQL lost what it had committed (an
+    /// older backup, a standby that lagged), it gives them for a second time. All of a partition, or none: with the newest
+    /// alone the others would go out behind them. None of a partition of which not all are found in some seconds.
+    async fn beyond(&self, _gaps: &[Gap]) -> Vec<(u16, Remembered)> {
+        Vec::new()
     }
 
     /// Publishes events of one partition: those of one aggregate in the order given, each at most once in this call. Once

@@ -71,11 +71,15 @@ pub struct Page {
     pub foreign: u64,
     /// Id of the last one, of whomever; none at the end.
     pub last: Option<String>,
+    /// What all of their fields take.
+    pub bytes: usize,
 }
 
 impl Page {
     fn of(raw: Raw) -> Self {
-        let mut page = Self { last: raw.last().map(|(id, _)| id.clone()), ..Self::default() };
+        let texts = raw.iter().flat_map(|(_, fields)| fields.values());
+        let bytes = texts.map(String::len).sum();
+        let mut page = Self { last: raw.last().map(|(id, _)| id.clone()), bytes, ..Self::default() };
         for (id, fields) in raw {
             match entry(id, &fields) {
                 Some(entry) => page.entries.push(entry),
@@ -141,18 +145,18 @@ impl Stream {
         Ok(Page::of(raw))
     }
 
-    /// The same backwards: the entries before `before`, or the end, the newest first.
+    /// The same backwards: so many entries before `before`, or the end, the newest first.
     ///
     /// # Errors
     /// Redis is away, or the key is no stream.
-    pub async fn page_before(&mut self, before: Option<&str>) -> Result<Page, SinkError> {
+    pub async fn page_before(&mut self, before: Option<&str>, count: usize) -> Result<Page, SinkError> {
         let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
         let raw: Raw = redis::cmd("XREVRANGE")
             .arg(&self.name)
             .arg(from)
             .arg("-")
             .arg("COUNT")
-            .arg(PAGE)
+            .arg(count)
             .query_async(&mut self.connection)
             .await
             .map_err(meaning)?;

@@ -327,7 +327,7 @@ pub async fn delete(tx: &mut PgConnection, done: &Done) -> Result<()> {
             SELECT found.ctid FROM unnest($1::smallint[], $2::bigint[]) AS d (bucket, seq)
             CROSS JOIN LATERAL (
                 SELECT e.ctid FROM outbox_events AS e WHERE e.bucket = d.bucket AND e.seq = d.seq
-                ORDER BY e.bucket, e.seq LIMIT 1) AS found))",
+                ORDER BY e.bucket, e.seq LIMIT 1 FOR UPDATE) AS found))",
         &done.buckets,
         &done.seqs,
     )
@@ -350,7 +350,7 @@ pub async fn delete_adopted(tx: &mut PgConnection, buckets: &[i16], seqs: &[i64]
             CROSS JOIN unnest($1::smallint[]) AS b (bucket)
             CROSS JOIN LATERAL (
                 SELECT e.ctid, e.event_id FROM outbox_events AS e WHERE e.bucket = b.bucket AND e.seq = d.seq
-                ORDER BY e.bucket, e.seq LIMIT 1) AS found
+                ORDER BY e.bucket, e.seq LIMIT 1 FOR UPDATE) AS found
             WHERE right(found.event_id::text, 8) = d.tail))",
         buckets,
         seqs,

@@ -195,12 +195,14 @@ pub async fn diagnose(tx: &mut PgConnection) -> Result<Diagnosis> {
         Holder,
         r#"/* outbox::diagnose holder */
         SELECT kind AS "kind!", pid, name AS "name!", age_seconds FROM (
-            SELECT 'session' AS kind, pid, coalesce(nullif(application_name, ''), usename::text, backend_type) AS name,
+            SELECT 'session' AS kind, pid, coalesce(nullif(application_name, ''), usename::text, backend_type, 'unknown') AS name,
                 extract(epoch FROM clock_timestamp() - xact_start)::float8 AS age_seconds,
                 greatest(age(backend_xmin), age(backend_xid)) AS held
             FROM pg_stat_activity
             WHERE pid <> pg_backend_pid() AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL)
                 AND backend_type IS DISTINCT FROM 'autovacuum worker'
+                -- So it looks to whoever may not see its type.
+                AND (usesysid IS NOT NULL OR datid IS NULL)
                 -- A session of another database keeps none of this one's rows; one of none (a standby's feedback) does.
                 AND (datid IS NULL OR datname = current_database())
                 -- A drain reads in a snapshot for some ten seconds.

@@ -1,11 +1,13 @@
 //! A PostgreSQL that has lost what it had committed: an older backup, or a standby that lagged.
 
+use std::collections::HashMap;
+
 use harness::wait_until;
 use nix::sys::signal::Signal;
 
 use crate::{
     reconcile::{counts, found},
-    support::{Ground, LIMIT},
+    support::{Ground, LIMIT, STREAM},
 };
 
 const COLUMNS: &str =
@@ -82,4 +84,36 @@ async fn so_it_is_when_some_of_them_are_still_in_flight() {
     .await;
 
     ground.assert_whole((1..=200).chain(1001..=21_000)).await;
+}
+
+#[tokio::test]
+async fn where_not_all_are_found_they_go_out_again_together_and_in_order() {
+    let ground = Ground::new().await;
+    ground.fill(200, 20).await;
+    ground.run().await.expect_code(0);
+    let names: Vec<String> = (0..100).map(|place| format!("a{}", place % 20)).collect();
+    ground.enqueue(&names.iter().map(String::as_str).collect::<Vec<_>>(), 1001).await;
+    keep(&ground).await;
+    ground.run().await.expect_code(0);
+    let left = 50;
+    let _: i64 =
+        redis::cmd("XTRIM").arg(STREAM).arg("MAXLEN").arg(left).query_async(&mut ground.db.redis()).await.unwrap();
+    lose(&ground).await;
+
+    let run = ground.run().await.expect_code(0);
+
+    assert!(run.stderr.contains("PostgreSQL has lost that events were published"), "{run}");
+    assert_eq!(ground.backlog().await, 0);
+    let stream = ground.stream().await;
+    let again = &stream[left..];
+    assert!(again.len() > 50, "some partition is not whole any more: {}", again.len());
+    let mut accounts: HashMap<&str, Vec<i64>> = HashMap::new();
+    for entry in again {
+        accounts.entry(entry.text("aggregate_id")).or_default().push(entry.mark());
+    }
+    for (account, marks) in accounts {
+        // Of an account of a partition that was found none, and else all: one in each twenty.
+        let first = 1001 + account[1..].parse::<i64>().unwrap();
+        assert_eq!(marks, [0, 20, 40, 60, 80].map(|more| first + more), "{account}");
+    }
 }
