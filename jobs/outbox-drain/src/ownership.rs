@@ -1,6 +1,6 @@
 //! Which partitions are ours: taking a share, asking what an earlier owner left in flight, signs of life, giving up.
 
-use std::cell::Cell;
+use std::{cell::Cell, time::Duration};
 
 use futures::future::join_all;
 use job::{Job, JobError};
@@ -24,6 +24,9 @@ use crate::{
 
 /// So many events are looked for at the sink, and deleted in one transaction, at most: a lease lasts seconds.
 const MOST_FOUND: i64 = 50_000;
+
+/// Nobody restores a database twice in so short a time: who is fenced again has a rival.
+const NO_RESTORE_AGAIN: Duration = Duration::from_mins(10);
 
 impl<S: Sink> Drain<'_, S> {
     /// Takes and gives partitions so that every run has its share, and asks the sink what was in flight in new ones.
@@ -59,11 +62,7 @@ impl<S: Sink> Drain<'_, S> {
             }
         }
         if let Some(token) = fence {
-            if self.has_caught_up.replace(true) {
-                error!(token, "the sink knows yet another fencing token: does another database write to this stream?");
-            } else {
-                self.catch_up(token).await?;
-            }
+            self.catch_up(token).await?;
         }
         let again = self.find_again(&adopted).await;
         // Also where another one failed: what the sink has lost is told once.
@@ -79,15 +78,21 @@ impl<S: Sink> Drain<'_, S> {
     /// tokens for as long as it took to give those that the sink has seen.
     async fn catch_up(&self, token: i64) -> Result<(), JobError> {
         let owned = self.lanes.borrow().owned();
+        let is_again = self.caught_up_at.get().is_some_and(|at| at.elapsed() < NO_RESTORE_AGAIN);
         let raising = async |tx: &mut sqlx::PgConnection| {
             let ours = partitions::settle(tx, &owned).await?;
-            if ours { partitions::raise_tokens(tx, token).await.map(Some) } else { Ok(None) }
+            if ours && !is_again {
+                partitions::raise_tokens(tx, token).await?;
+            }
+            Ok::<_, sqlx::Error>(ours)
         };
-        let given: Option<i64> = self.ctx.db.transaction("raise the fencing tokens", raising).await?;
-        if let Some(given) = given {
+        let ours = self.ctx.db.transaction("raise the fencing tokens", raising).await?;
+        if ours && is_again {
+            error!(token, "the sink knows yet another fencing token: does another database write to this stream?");
+        } else if ours {
+            self.caught_up_at.set(Some(Instant::now()));
             warn!(
                 token,
-                given,
                 "the sink knows a fencing token that PostgreSQL has not given: PostgreSQL was restored; its tokens go on from there"
             );
         }

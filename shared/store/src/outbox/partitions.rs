@@ -240,12 +240,12 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
     Ok(settled.rows_affected() == owned.len() as u64)
 }
 
-/// Gives fencing tokens away until they are greater than `token`, at most ten million; the last one. So that none is given to
-/// two, the sequence goes on by itself.
+/// Gives fencing tokens away until they are greater than `token`, at most ten million. So that none is given to two, the sequence
+/// goes on by itself.
 ///
 /// # Errors
 /// Those of the statement.
-pub async fn raise_tokens(tx: &mut PgConnection, token: i64) -> Result<i64> {
+pub async fn raise_tokens(tx: &mut PgConnection, token: i64) -> Result<()> {
     query_scalar!(
         r#"/* outbox::raise_tokens */
         SELECT max(nextval('job_fencing_tokens')) AS "token!"
@@ -253,7 +253,8 @@ pub async fn raise_tokens(tx: &mut PgConnection, token: i64) -> Result<i64> {
         token,
     )
     .fetch_one(tx)
-    .await
+    .await?;
+    Ok(())
 }
 
 /// Sets the floors of partitions back to the beginning, those that are still ours.
