@@ -81,8 +81,8 @@ pub(crate) struct Drain<'a, S> {
     pub(crate) yields: Cell<bool>,
     /// The last pass was cut short: the next goes back.
     pub(crate) cut_short: Cell<bool>,
-    /// When the fencing tokens were raised to the sink's.
-    pub(crate) caught_up_at: Cell<Option<Instant>>,
+    /// How often the fencing tokens were raised to the sink's.
+    pub(crate) raised: Cell<u32>,
 }
 
 /// Why a pass could not go on.
@@ -139,7 +139,7 @@ impl<'a, S: Sink> Drain<'a, S> {
             soft: Cell::default(),
             yields: Cell::default(),
             cut_short: Cell::default(),
-            caught_up_at: Cell::default(),
+            raised: Cell::default(),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Which partitions are ours: taking a share, asking what an earlier owner left in flight, signs of life, giving up.
 
-use std::{cell::Cell, time::Duration};
+use std::cell::Cell;
 
 use futures::future::join_all;
 use job::{Job, JobError};
@@ -23,10 +23,10 @@ use crate::{
 };
 
 /// So many events are looked for at the sink, and deleted in one transaction, at most: a lease lasts seconds.
-const MOST_FOUND: i64 = 50_000;
+const MOST_FOUND: i64 = 20_000;
 
-/// Nobody restores a database twice in so short a time: who is fenced again has a rival.
-const NO_RESTORE_AGAIN: Duration = Duration::from_mins(10);
+/// So often a process raises the tokens: partitions may know different ones, but who is fenced again and again has a rival.
+const MOST_RAISED: u32 = 8;
 
 impl<S: Sink> Drain<'_, S> {
     /// Takes and gives partitions so that every run has its share, and asks the sink what was in flight in new ones.
@@ -64,7 +64,13 @@ impl<S: Sink> Drain<'_, S> {
         if let Some(token) = fence {
             self.catch_up(token).await?;
         }
-        let again = self.find_again(&adopted).await;
+        let again = match self.find_again(&mut adopted).await {
+            Ok(again) => again,
+            Err(error) => {
+                failed = failed.or(Some(error));
+                Vec::new()
+            }
+        };
         // Also where another one failed: what the sink has lost is told once.
         let ours = self.adopt(adopted, again).await?;
         Ok(match failed {
@@ -78,7 +84,7 @@ impl<S: Sink> Drain<'_, S> {
     /// tokens for as long as it took to give those that the sink has seen.
     async fn catch_up(&self, token: i64) -> Result<(), JobError> {
         let owned = self.lanes.borrow().owned();
-        let is_again = self.caught_up_at.get().is_some_and(|at| at.elapsed() < NO_RESTORE_AGAIN);
+        let is_again = self.raised.get() >= MOST_RAISED;
         let raising = async |tx: &mut sqlx::PgConnection| {
             let ours = partitions::settle(tx, &owned).await?;
             if ours && !is_again {
@@ -90,7 +96,7 @@ impl<S: Sink> Drain<'_, S> {
         if ours && is_again {
             error!(token, "the sink knows yet another fencing token: does another database write to this stream?");
         } else if ours {
-            self.caught_up_at.set(Some(Instant::now()));
+            self.raised.set(self.raised.get() + 1);
             warn!(
                 token,
                 "the sink knows a fencing token that PostgreSQL has not given: PostgreSQL was restored; its tokens go on from there"
@@ -100,33 +106,51 @@ impl<S: Sink> Drain<'_, S> {
     }
 
     /// PostgreSQL does not know of numbers that the sink has given, and the sink does not remember their events as in flight:
-    /// their deletion was committed, and is lost. They are looked for at the sink.
-    async fn find_again(&self, adopted: &[(i16, Own, Adopted)]) -> Vec<(u16, Remembered)> {
-        let gap = |(partition, own, answer): &(i16, Own, Adopted)| {
+    /// their deletion was committed, and is lost. They are looked for at the sink. Of a partition of which not all are found,
+    /// not even those in flight are deleted: the others would go out behind them.
+    async fn find_again(&self, adopted: &mut Vec<(i16, Own, Adopted)>) -> Result<Vec<Remembered>, SinkError> {
+        let missing = |(_, own, answer): &(i16, Own, Adopted)| {
             let remembered = i64::try_from(answer.published.len()).unwrap_or(i64::MAX);
-            let missing = answer.last_number? - own.acknowledged - remembered;
-            let gap = Gap { partition: partition.unsigned_abs(), after: own.acknowledged };
-            (missing > 0).then_some((missing, gap))
+            answer.last_number.map_or(0, |last| last - own.acknowledged - remembered)
         };
-        let gaps: Vec<(i64, Gap)> = adopted.iter().filter_map(gap).collect();
-        let missed: i64 = gaps.iter().map(|(missing, _)| missing).sum();
-        if missed == 0 {
-            return Vec::new();
-        }
-        let mut found = Vec::new();
-        if missed <= MOST_FOUND {
-            let gaps: Vec<Gap> = gaps.iter().map(|&(_, gap)| gap).collect();
-            found = self.sink.beyond(&gaps).await;
-        }
         // Under another name of the stream in between, PostgreSQL counts from 0: nothing need be wrong.
-        if gaps.iter().any(|(_, gap)| gap.after > 0) {
+        let is_known = |one: &&(i16, Own, Adopted)| one.1.acknowledged > 0;
+        let with_gap = |one: &&(i16, Own, Adopted)| missing(one) > 0;
+        let all: i64 = adopted.iter().filter(with_gap).map(missing).sum();
+        let known: i64 = adopted.iter().filter(with_gap).filter(is_known).map(missing).sum();
+        let gap = |(partition, own, answer): &(i16, Own, Adopted)| Gap {
+            partition: partition.unsigned_abs(),
+            after: own.acknowledged,
+            last: answer.last_number.unwrap_or(0),
+        };
+        let gaps: Vec<Gap> = match (all, known) {
+            (0, _) => return Ok(Vec::new()),
+            (..=MOST_FOUND, _) => adopted.iter().filter(with_gap).map(gap).collect(),
+            (_, ..=MOST_FOUND) => adopted.iter().filter(with_gap).filter(is_known).map(gap).collect(),
+            _ => Vec::new(),
+        };
+        let found = match self.sink.beyond(&gaps).await {
+            Ok(found) => found,
+            Err(error) => {
+                // They are asked about again; the others need not wait.
+                adopted.retain(|one| missing(one) <= 0);
+                return Err(error);
+            }
+        };
+        let is_found = |partition: i16| found.iter().any(|(other, _)| *other == partition.unsigned_abs());
+        let again = adopted.iter().filter(with_gap).filter(is_known).filter(|(partition, ..)| !is_found(*partition));
+        let again: Vec<i16> = again.map(|(partition, ..)| *partition).collect();
+        if known > 0 {
             error!(
-                missed,
-                found = found.len(),
-                "PostgreSQL has lost that events were published: what the stream shows of them is deleted, the others go out again"
+                missed = known,
+                partitions_published_again = ?again,
+                "PostgreSQL has lost that events were published: where the stream shows all of them they are deleted"
             );
         }
-        found
+        for (.., answer) in adopted.iter_mut().filter(|(partition, ..)| again.contains(partition)) {
+            answer.published.clear();
+        }
+        Ok(found.into_iter().flat_map(|(_, events)| events).collect())
     }
 
     /// `false`: some were lost meanwhile.
@@ -185,7 +209,7 @@ impl<S: Sink> Drain<'_, S> {
     }
 
     /// Deletes what an earlier owner published; `false`: the partitions are not ours any more.
-    async fn adopt(&self, adopted: Vec<(i16, Own, Adopted)>, again: Vec<(u16, Remembered)>) -> Result<bool, JobError> {
+    async fn adopt(&self, adopted: Vec<(i16, Own, Adopted)>, again: Vec<Remembered>) -> Result<bool, JobError> {
         let mut owned = Owned::default();
         let mut lost = 0;
         for (partition, own, answer) in &adopted {
@@ -227,7 +251,7 @@ impl<S: Sink> Drain<'_, S> {
                 }
                 // The split may have been another one when they were published.
                 let all: Vec<i16> = buckets.iter().map(|&(bucket, _)| bucket).collect();
-                delete(&all, &again.iter().map(|(_, event)| event).collect::<Vec<_>>()).await?;
+                delete(&all, &again.iter().collect::<Vec<_>>()).await?;
                 // Whoever published them did not come to count them.
                 delta.scanned += deleted;
                 delta.changed += deleted;

@@ -148,32 +148,35 @@ impl Sink for RedisSink {
         Ok(Adopted { published, last_number: Some(last) })
     }
 
-    async fn beyond(&self, gaps: &[Gap]) -> Vec<(u16, Remembered)> {
+    async fn beyond(&self, gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
         let mut stream = Stream::new(self.connection(), &self.stream);
         let mut open: HashMap<u16, (Gap, Vec<Remembered>)> =
             gaps.iter().map(|gap| (gap.partition, (*gap, Vec::new()))).collect();
         let (mut found, mut before, mut size) = (Vec::new(), None, SMALL_PAGE);
         let until = Instant::now() + SEARCH;
         while !open.is_empty() {
-            // Redis away, too, means only that it was not found: the next batch will tell.
-            let Ok(Ok(page)) = timeout_at(until, stream.page_before(before.as_deref(), size)).await else { break };
+            let Ok(page) = timeout_at(until, stream.page_before(before.as_deref(), size)).await else { break };
+            let page = page?;
             let Some(first) = page.last else { break };
             before = Some(first);
-            size = (SEARCH_BYTES / (page.bytes / size).max(1)).clamp(1, 1000);
+            size = (SEARCH_BYTES / (page.bytes / size).max(1)).clamp(1, (4 * size).min(1000));
             for entry in page.entries {
-                let Some((gap, events)) = open.get_mut(&entry.partition).filter(|(gap, _)| entry.n > gap.after) else {
-                    continue;
-                };
-                let tail = format!("{:08x}", tail(entry.event_id));
-                events.push(Remembered { seq: entry.seq, tail });
-                if entry.n == gap.after + 1
-                    && let Some((_, events)) = open.remove(&entry.partition)
-                {
-                    found.extend(events.into_iter().map(|event| (entry.partition, event)));
+                let Some((gap, events)) = open.get_mut(&entry.partition) else { continue };
+                if entry.n < gap.last {
+                    // One in between was deleted.
+                    open.remove(&entry.partition);
+                } else if entry.n == gap.last {
+                    events.push(Remembered { seq: entry.seq, tail: format!("{:08x}", tail(entry.event_id)) });
+                    gap.last -= 1;
+                    if gap.last == gap.after
+                        && let Some((_, events)) = open.remove(&entry.partition)
+                    {
+                        found.push((entry.partition, events));
+                    }
                 }
             }
         }
-        found
+        Ok(found)
     }
 
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {

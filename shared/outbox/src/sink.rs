@@ -24,8 +24,11 @@ pub trait Sink {
     /// Events that the sink holds under numbers that PostgreSQL does not know: where PostgreSQL lost what it had committed (an
     /// older backup, a standby that lagged), it gives them for a second time. All of a partition, or none: with the newest
     /// alone the others would go out behind them. None of a partition of which not all are found in some seconds.
-    async fn beyond(&self, _gaps: &[Gap]) -> Vec<(u16, Remembered)> {
-        Vec::new()
+    ///
+    /// # Errors
+    /// The sink is away.
+    async fn beyond(&self, _gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
+        Ok(Vec::new())
     }
 
     /// Publishes events of one partition: those of one aggregate in the order given, each at most once in this call. Once
@@ -90,6 +93,8 @@ pub struct Gap {
     pub partition: u16,
     /// The last number that PostgreSQL knows.
     pub after: i64,
+    /// The last that was given.
+    pub last: i64,
 }
 
 /// An event that an earlier owner published.

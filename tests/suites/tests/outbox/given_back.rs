@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use harness::wait_until;
 use nix::sys::signal::Signal;
+use redis::{AsyncCommands, streams::StreamRangeReply};
 
 use crate::{
     reconcile::{counts, found},
-    support::{Ground, LIMIT, STREAM},
+    support::{Entry, Ground, LIMIT, STREAM},
 };
 
 const COLUMNS: &str =
@@ -35,6 +36,12 @@ async fn lose(ground: &Ground) {
         .await;
 }
 
+/// Leaves so many entries of the stream.
+async fn trim(ground: &Ground, left: usize) {
+    let mut redis = ground.db.redis();
+    let _: i64 = redis::cmd("XTRIM").arg(STREAM).arg("MAXLEN").arg(left).query_async(&mut redis).await.unwrap();
+}
+
 #[tokio::test]
 async fn events_whose_deletion_was_lost_are_deleted_again_and_not_published_again() {
     let ground = Ground::new().await;
@@ -59,15 +66,13 @@ async fn events_whose_deletion_was_lost_are_deleted_again_and_not_published_agai
     assert!(!next.stderr.contains("PostgreSQL has lost"), "{next}");
 }
 
-#[tokio::test]
-async fn so_it_is_when_some_of_them_are_still_in_flight() {
-    let ground = Ground::new().await;
+/// Events marked 1001 to 21,000, all published; the first of their batches are deleted and forgotten, the last ones in flight.
+async fn killed_with_some_in_flight(ground: &Ground) {
     ground.fill(200, 20).await;
     ground.run().await.expect_code(0);
     let names: Vec<String> = (0..20_000).map(|place| format!("a{}", place % 20)).collect();
     ground.enqueue(&names.iter().map(String::as_str).collect::<Vec<_>>(), 1001).await;
-    keep(&ground).await;
-    // The first of its batches are deleted and forgotten, the last ones published alone.
+    keep(ground).await;
     let keeper = ground.keep(20_990).await;
     let worker = ground.asked(&["worker"]).start();
     wait_until(LIMIT, "the last ones are published", async || ground.stream().await.len() == 20_200).await;
@@ -75,15 +80,76 @@ async fn so_it_is_when_some_of_them_are_still_in_flight() {
     worker.signal(Signal::SIGKILL);
     worker.wait(LIMIT).await;
     keeper.rollback().await.unwrap();
-    lose(&ground).await;
+    assert!(ground.remembered().await > 0, "nothing is in flight");
+}
 
+async fn drain_all(ground: &Ground) {
     wait_until(LIMIT, "all are gone", async || {
         ground.run().await.expect_code(0);
         ground.backlog().await == 0
     })
     .await;
+}
 
+/// The marks of each account, in the order of these entries.
+fn marks(entries: &[Entry]) -> HashMap<&str, Vec<i64>> {
+    let mut accounts: HashMap<&str, Vec<i64>> = HashMap::new();
+    for entry in entries {
+        accounts.entry(entry.text("aggregate_id")).or_default().push(entry.mark());
+    }
+    accounts
+}
+
+#[tokio::test]
+async fn so_it_is_when_some_of_them_are_still_in_flight() {
+    let ground = Ground::new().await;
+    killed_with_some_in_flight(&ground).await;
+    lose(&ground).await;
+    drain_all(&ground).await;
     ground.assert_whole((1..=200).chain(1001..=21_000)).await;
+}
+
+#[tokio::test]
+async fn those_in_flight_go_out_again_with_those_that_are_not_found() {
+    let ground = Ground::new().await;
+    killed_with_some_in_flight(&ground).await;
+    let left = 100;
+    trim(&ground, left).await;
+    lose(&ground).await;
+    drain_all(&ground).await;
+    let stream = ground.stream().await;
+    for (account, marks) in marks(&stream[left..]) {
+        let first = 1001 + account[1..].parse::<i64>().unwrap();
+        assert_eq!(marks, (first..=21_000).step_by(20).collect::<Vec<_>>(), "{account}");
+    }
+}
+
+#[tokio::test]
+async fn an_entry_that_was_deleted_from_the_stream_makes_its_whole_partition_go_out_again() {
+    let ground = Ground::new().await;
+    let names: Vec<String> = (0..200).map(|place| format!("a{}", place % 20)).collect();
+    ground.enqueue(&names[..20].iter().map(String::as_str).collect::<Vec<_>>(), 1).await;
+    ground.run().await.expect_code(0);
+    ground.enqueue(&names.iter().map(String::as_str).collect::<Vec<_>>(), 1001).await;
+    keep(&ground).await;
+    ground.run().await.expect_code(0);
+    let before = ground.stream().await;
+    let middle = before.iter().find(|entry| entry.mark() == 1101).unwrap();
+    let ids: StreamRangeReply = ground.db.redis().xrange_all(STREAM).await.unwrap();
+    let place = before.iter().position(|entry| entry == middle).unwrap();
+    let _: i64 = ground.db.redis().xdel(STREAM, &[&ids.ids[place].id]).await.unwrap();
+    lose(&ground).await;
+
+    ground.run().await.expect_code(0);
+
+    assert_eq!(ground.backlog().await, 0);
+    let stream = ground.stream().await;
+    let of_it: Vec<Entry> = before
+        .iter()
+        .filter(|entry| entry.mark() > 1000 && entry.text("partition") == middle.text("partition"))
+        .cloned()
+        .collect();
+    assert_eq!(marks(&stream[before.len() - 1..]), marks(&of_it));
 }
 
 #[tokio::test]
@@ -96,8 +162,7 @@ async fn where_not_all_are_found_they_go_out_again_together_and_in_order() {
     keep(&ground).await;
     ground.run().await.expect_code(0);
     let left = 50;
-    let _: i64 =
-        redis::cmd("XTRIM").arg(STREAM).arg("MAXLEN").arg(left).query_async(&mut ground.db.redis()).await.unwrap();
+    trim(&ground, left).await;
     lose(&ground).await;
 
     let run = ground.run().await.expect_code(0);
@@ -107,11 +172,7 @@ async fn where_not_all_are_found_they_go_out_again_together_and_in_order() {
     let stream = ground.stream().await;
     let again = &stream[left..];
     assert!(again.len() > 50, "some partition is not whole any more: {}", again.len());
-    let mut accounts: HashMap<&str, Vec<i64>> = HashMap::new();
-    for entry in again {
-        accounts.entry(entry.text("aggregate_id")).or_default().push(entry.mark());
-    }
-    for (account, marks) in accounts {
+    for (account, marks) in marks(again) {
         // Of an account of a partition that was found none, and else all: one in each twenty.
         let first = 1001 + account[1..].parse::<i64>().unwrap();
         assert_eq!(marks, [0, 20, 40, 60, 80].map(|more| first + more), "{account}");
