@@ -273,9 +273,14 @@ async fn a_user_who_may_not_publish_is_told_so() {
 
 #[tokio::test]
 async fn check_names_settings_that_lose_or_double_events() {
-    let server = server_with(config()).await;
+    let server = Nats::start_with(NatsLimits { max_payload: Some(2 * 1024 * 1024), ..NatsLimits::default() });
+    jetstream(&server).await.create_stream(config()).await.unwrap();
     let good = Finding::Good(format!("NATS: the stream EVENTS takes {SUBJECT}"));
-    assert_eq!(sink(&server.url()).check().await, [good]);
+    assert_eq!(sink(&server.url()).check().await, [good.clone()]);
+    let by_default = server_with(config()).await;
+    let small = "NATS: the stream EVENTS takes messages of 1048576 bytes only: larger events become dead letters; 1064960 would do \
+                 for all";
+    assert_eq!(sink(&by_default.url()).check().await, [good, Finding::Warning(small.to_owned())]);
     let careless = Config {
         storage: StorageType::Memory,
         duplicate_window: Duration::from_secs(10),
@@ -285,10 +290,10 @@ async fn check_names_settings_that_lose_or_double_events() {
     let server = server_with(careless).await;
     let findings = sink(&server.url()).check().await;
     let text = format!("{findings:?}");
-    for part in ["memory", "10 s", "oldest"] {
+    for part in ["memory", "10 s", "oldest", "1048576 bytes"] {
         assert!(text.contains(part), "{text}");
     }
-    assert_eq!(findings.iter().filter(|finding| matches!(finding, Finding::Warning(_))).count(), 3);
+    assert_eq!(findings.iter().filter(|finding| matches!(finding, Finding::Warning(_))).count(), 4);
     let server = server_with(Config { no_ack: true, ..config() }).await;
     let findings = sink(&server.url()).check().await;
     assert!(matches!(findings.as_slice(), [Finding::Bad(SinkError::Refused(_))]), "{findings:?}");
