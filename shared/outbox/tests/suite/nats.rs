@@ -276,7 +276,7 @@ async fn check_names_settings_that_lose_or_double_events() {
     let server = Nats::start_with(NatsLimits { max_payload: Some(2 * 1024 * 1024), ..NatsLimits::default() });
     jetstream(&server).await.create_stream(config()).await.unwrap();
     let good = Finding::Good(format!("NATS: the stream EVENTS takes {SUBJECT}"));
-    assert_eq!(sink(&server.url()).check().await, [good.clone()]);
+    assert_eq!(sink(&server.url()).check().await, std::slice::from_ref(&good));
     let by_default = server_with(config()).await;
     let small = "NATS: the stream EVENTS takes messages of 1048576 bytes only: larger events become dead letters; 1064960 would do \
                  for all";
