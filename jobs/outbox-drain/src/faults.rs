@@ -69,7 +69,9 @@ impl Faults {
 
     /// An event that is on the stream and still in the outbox.
     pub(crate) fn waiting(&mut self, event: Uuid, seq: i64) {
-        let line = format!("published and still in the outbox: event {event}, seq {seq}: it will be published again");
+        let line = format!(
+            "published and still in the outbox: event {event}, seq {seq}: it goes out again unless the drain finds it"
+        );
         self.waiting.add(1, line, json!({"event_id": event, "seq": seq}));
     }
 

@@ -24,6 +24,7 @@ mod page;
 mod partitions;
 mod places;
 mod reconcile;
+mod restored;
 mod run;
 mod settle;
 mod start;

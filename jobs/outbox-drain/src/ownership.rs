@@ -7,7 +7,7 @@ use job::{Job, JobError};
 use metrics::outbox as metric;
 use outbox::{
     Sink,
-    sink::{Adopted, Gap, Remembered, SinkError},
+    sink::{Remembered, SinkError},
 };
 use store::outbox::{
     BUCKETS, pages,
@@ -20,13 +20,8 @@ use crate::{
     OutboxDrain,
     drain::{Drain, LOOK_AGAIN, Trouble},
     lanes::{Lanes, Own, RENEW, lane},
+    restored::Answer,
 };
-
-/// So many events are looked for at the sink, and deleted in one transaction, at most: a lease lasts seconds.
-const MOST_FOUND: i64 = 20_000;
-
-/// So often a process raises the tokens: partitions may know different ones, but who is fenced again and again has a rival.
-const MOST_RAISED: u32 = 8;
 
 impl<S: Sink> Drain<'_, S> {
     /// Takes and gives partitions so that every run has its share, and asks the sink what was in flight in new ones.
@@ -49,7 +44,7 @@ impl<S: Sink> Drain<'_, S> {
         let asked =
             unknown.iter().map(|(partition, own)| self.sink.adopt(lane(*partition, own.token), own.acknowledged));
         let answers = join_all(asked).await;
-        let (mut adopted, mut failed, mut fence) = (Vec::new(), None, None);
+        let (mut adopted, mut failed, mut fence): (Vec<Answer>, _, _) = (Vec::new(), None, None);
         for ((partition, own), answer) in unknown.into_iter().zip(answers) {
             match answer {
                 Ok(answer) => adopted.push((partition, own, answer)),
@@ -64,13 +59,8 @@ impl<S: Sink> Drain<'_, S> {
         if let Some(token) = fence {
             self.catch_up(token).await?;
         }
-        let again = match self.find_again(&mut adopted).await {
-            Ok(again) => again,
-            Err(error) => {
-                failed = failed.or(Some(error));
-                Vec::new()
-            }
-        };
+        let (again, not_asked) = self.find_again(&mut adopted).await;
+        failed = failed.or(not_asked);
         // Also where another one failed: what the sink has lost is told once.
         let ours = self.adopt(adopted, again).await?;
         Ok(match failed {
@@ -78,79 +68,6 @@ impl<S: Sink> Drain<'_, S> {
             Some(error) => Err(Trouble::Sink(error)),
             None => Ok(()),
         })
-    }
-
-    /// The sink knows a younger owner. If PostgreSQL does not, it was restored to an earlier state, and would give smaller
-    /// tokens for as long as it took to give those that the sink has seen.
-    async fn catch_up(&self, token: i64) -> Result<(), JobError> {
-        let owned = self.lanes.borrow().owned();
-        let is_again = self.raised.get() >= MOST_RAISED;
-        let raising = async |tx: &mut sqlx::PgConnection| {
-            let ours = partitions::settle(tx, &owned).await?;
-            if ours && !is_again {
-                partitions::raise_tokens(tx, token).await?;
-            }
-            Ok::<_, sqlx::Error>(ours)
-        };
-        let ours = self.ctx.db.transaction("raise the fencing tokens", raising).await?;
-        if ours && is_again {
-            error!(token, "the sink knows yet another fencing token: does another database write to this stream?");
-        } else if ours {
-            self.raised.set(self.raised.get() + 1);
-            warn!(
-                token,
-                "the sink knows a fencing token that PostgreSQL has not given: PostgreSQL was restored; its tokens go on from there"
-            );
-        }
-        Ok(())
-    }
-
-    /// PostgreSQL does not know of numbers that the sink has given, and the sink does not remember their events as in flight:
-    /// their deletion was committed, and is lost. They are looked for at the sink. Of a partition of which not all are found,
-    /// not even those in flight are deleted: the others would go out behind them.
-    async fn find_again(&self, adopted: &mut Vec<(i16, Own, Adopted)>) -> Result<Vec<Remembered>, SinkError> {
-        let missing = |(_, own, answer): &(i16, Own, Adopted)| {
-            let remembered = i64::try_from(answer.published.len()).unwrap_or(i64::MAX);
-            answer.last_number.map_or(0, |last| last - own.acknowledged - remembered)
-        };
-        // Under another name of the stream in between, PostgreSQL counts from 0: nothing need be wrong.
-        let is_known = |one: &&(i16, Own, Adopted)| one.1.acknowledged > 0;
-        let with_gap = |one: &&(i16, Own, Adopted)| missing(one) > 0;
-        let all: i64 = adopted.iter().filter(with_gap).map(missing).sum();
-        let known: i64 = adopted.iter().filter(with_gap).filter(is_known).map(missing).sum();
-        let gap = |(partition, own, answer): &(i16, Own, Adopted)| Gap {
-            partition: partition.unsigned_abs(),
-            after: own.acknowledged,
-            last: answer.last_number.unwrap_or(0),
-        };
-        let gaps: Vec<Gap> = match (all, known) {
-            (0, _) => return Ok(Vec::new()),
-            (..=MOST_FOUND, _) => adopted.iter().filter(with_gap).map(gap).collect(),
-            (_, ..=MOST_FOUND) => adopted.iter().filter(with_gap).filter(is_known).map(gap).collect(),
-            _ => Vec::new(),
-        };
-        let found = match self.sink.beyond(&gaps).await {
-            Ok(found) => found,
-            Err(error) => {
-                // They are asked about again; the others need not wait.
-                adopted.retain(|one| missing(one) <= 0);
-                return Err(error);
-            }
-        };
-        let is_found = |partition: i16| found.iter().any(|(other, _)| *other == partition.unsigned_abs());
-        let again = adopted.iter().filter(with_gap).filter(is_known).filter(|(partition, ..)| !is_found(*partition));
-        let again: Vec<i16> = again.map(|(partition, ..)| *partition).collect();
-        if known > 0 {
-            error!(
-                missed = known,
-                partitions_published_again = ?again,
-                "PostgreSQL has lost that events were published: where the stream shows all of them they are deleted"
-            );
-        }
-        for (.., answer) in adopted.iter_mut().filter(|(partition, ..)| again.contains(partition)) {
-            answer.published.clear();
-        }
-        Ok(found.into_iter().flat_map(|(_, events)| events).collect())
     }
 
     /// `false`: some were lost meanwhile.
@@ -209,7 +126,7 @@ impl<S: Sink> Drain<'_, S> {
     }
 
     /// Deletes what an earlier owner published; `false`: the partitions are not ours any more.
-    async fn adopt(&self, adopted: Vec<(i16, Own, Adopted)>, again: Vec<Remembered>) -> Result<bool, JobError> {
+    async fn adopt(&self, adopted: Vec<Answer>, again: Vec<Remembered>) -> Result<bool, JobError> {
         let mut owned = Owned::default();
         let mut lost = 0;
         for (partition, own, answer) in &adopted {

@@ -10,7 +10,7 @@ use std::{cell::RefCell, collections::HashMap, fmt::Write, time::Duration};
 use redis::{Cmd, RedisError, Script, aio::ConnectionManager};
 use runtime::Secret;
 use time::format_description::well_known::Rfc3339;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use crate::{
     Event, Sink,
@@ -21,13 +21,9 @@ use crate::{
 
 const ADOPT: &str = include_str!("lua/adopt.lua");
 const PUBLISH: &str = include_str!("lua/publish.lua");
-const LEAVE: &str = include_str!("lua/leave.lua");
+const FORGET: &str = include_str!("lua/forget.lua");
 /// For so long the stream is searched backwards: less than partitions are ours for without a sign of life.
 const SEARCH: Duration = Duration::from_secs(4);
-/// Entries of the first page of such a search: how large they are is not known yet.
-const SMALL_PAGE: usize = 16;
-/// Bytes of a later page, about.
-const SEARCH_BYTES: usize = 1024 * 1024;
 
 /// A stream of Redis.
 #[derive(Debug)]
@@ -80,6 +76,18 @@ impl RedisSink {
     /// Beside the stream, also in a cluster.
     fn state_key(&self, partition: u16) -> String {
         state_key(&self.stream, partition)
+    }
+
+    /// Batches of these names are remembered no longer.
+    async fn delete(&self, lane: Lane, names: &[String]) -> Result<(), SinkError> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        let script = Script::new(FORGET);
+        let mut deleting = script.key(self.state_key(lane.partition));
+        let deleting = deleting.arg(lane.token).arg(names);
+        let is_ours: bool = deleting.invoke_async(&mut self.connection()).await.map_err(|error| self.failed(error))?;
+        if is_ours { Ok(()) } else { Err(SinkError::Fenced(None)) }
     }
 
     fn command(&self, batch: Batch<'_>, forget: &[String], epoch: i64) -> Cmd {
@@ -148,18 +156,17 @@ impl Sink for RedisSink {
         Ok(Adopted { published, last_number: Some(last) })
     }
 
-    async fn beyond(&self, gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
+    async fn find(&self, gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
         let mut stream = Stream::new(self.connection(), &self.stream);
         let mut open: HashMap<u16, (Gap, Vec<Remembered>)> =
             gaps.iter().map(|gap| (gap.partition, (*gap, Vec::new()))).collect();
-        let (mut found, mut before, mut size) = (Vec::new(), None, SMALL_PAGE);
+        let (mut found, mut before) = (Vec::new(), None);
         let until = Instant::now() + SEARCH;
-        while !open.is_empty() {
-            let Ok(page) = timeout_at(until, stream.page_before(before.as_deref(), size)).await else { break };
-            let page = page?;
+        while !open.is_empty() && Instant::now() < until {
+            // One that is not answered is an error, by the connection's own patience: nobody knows what is there.
+            let page = stream.page_before(before.as_deref()).await?;
             let Some(first) = page.last else { break };
             before = Some(first);
-            size = (SEARCH_BYTES / (page.bytes / size).max(1)).clamp(1, (4 * size).min(1000));
             for entry in page.entries {
                 let Some((gap, events)) = open.get_mut(&entry.partition) else { continue };
                 if entry.n < gap.last {
@@ -177,6 +184,14 @@ impl Sink for RedisSink {
             }
         }
         Ok(found)
+    }
+
+    async fn forget(&self, lane: Lane) -> Result<(), SinkError> {
+        let adopted = self.lanes.borrow_mut().get_mut(&lane.partition).map(|state| std::mem::take(&mut state.adopted));
+        match adopted {
+            None => Err(SinkError::Fenced(None)),
+            Some(adopted) => self.delete(lane, &adopted).await,
+        }
     }
 
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
@@ -206,19 +221,10 @@ impl Sink for RedisSink {
     }
 
     async fn leave(&self, lane: Lane) -> Result<(), SinkError> {
-        let Some(state) = self.lanes.borrow_mut().remove(&lane.partition) else { return Ok(()) };
-        if state.confirmed.is_empty() {
-            return Ok(());
+        match self.lanes.borrow_mut().remove(&lane.partition) {
+            None => Ok(()),
+            Some(state) => self.delete(lane, &state.confirmed).await,
         }
-        let mut connection = self.connection();
-        Script::new(LEAVE)
-            .key(self.state_key(lane.partition))
-            .arg(lane.token)
-            .arg(&state.confirmed)
-            .invoke_async::<i64>(&mut connection)
-            .await
-            .map(drop)
-            .map_err(|error| self.failed(error))
     }
 
     async fn check(&self) -> Vec<Finding> {

@@ -26,9 +26,17 @@ pub trait Sink {
     /// alone the others would go out behind them. None of a partition of which not all are found in some seconds.
     ///
     /// # Errors
-    /// The sink is away.
-    async fn beyond(&self, _gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
+    /// The sink is away, or does not answer.
+    async fn find(&self, _gaps: &[Gap]) -> Result<Vec<(u16, Vec<Remembered>)>, SinkError> {
         Ok(Vec::new())
+    }
+
+    /// What was adopted of a partition is remembered no longer: it will be published again.
+    ///
+    /// # Errors
+    /// The sink is away, or knows a younger owner.
+    async fn forget(&self, _lane: Lane) -> Result<(), SinkError> {
+        Ok(())
     }
 
     /// Publishes events of one partition: those of one aggregate in the order given, each at most once in this call. Once

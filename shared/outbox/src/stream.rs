@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use redis::aio::ConnectionManager;
+use redis::{Script, aio::ConnectionManager};
 use uuid::Uuid;
 
 use crate::{
@@ -10,14 +10,14 @@ use crate::{
     sink::SinkError,
 };
 
-/// Entries read at a time.
-const PAGE: usize = 1000;
+const READ: &str = include_str!("lua/read.lua");
 
 /// A stream that a drain writes.
 #[derive(Debug)]
 pub struct Stream {
     connection: ConnectionManager,
     name: String,
+    read: Script,
 }
 
 /// What is there to be read.
@@ -71,17 +71,15 @@ pub struct Page {
     pub foreign: u64,
     /// Id of the last one, of whomever; none at the end.
     pub last: Option<String>,
-    /// What all of their fields take.
-    pub bytes: usize,
 }
 
 impl Page {
     fn of(raw: Raw) -> Self {
-        let texts = raw.iter().flat_map(|(_, fields)| fields.values());
-        let bytes = texts.map(String::len).sum();
-        let mut page = Self { last: raw.last().map(|(id, _)| id.clone()), bytes, ..Self::default() };
-        for (id, fields) in raw {
-            match entry(id, &fields) {
+        let last = raw.last().and_then(|fields| fields.first());
+        let mut page = Self { last: last.map(|id| String::from_utf8_lossy(id).into_owned()), ..Self::default() };
+        for fields in raw {
+            let fields: Option<Vec<String>> = fields.into_iter().map(|field| String::from_utf8(field).ok()).collect();
+            match fields.and_then(entry) {
                 Some(entry) => page.entries.push(entry),
                 None => page.foreign += 1,
             }
@@ -90,13 +88,13 @@ impl Page {
     }
 }
 
-/// Entries as Redis gives them.
-type Raw = Vec<(String, HashMap<String, String>)>;
+/// Entries as Redis gives them: whoever else writes to the stream may write any bytes.
+type Raw = Vec<Vec<Vec<u8>>>;
 
 impl Stream {
     /// The stream under this name.
     pub fn new(connection: ConnectionManager, name: &str) -> Self {
-        Self { connection, name: name.to_owned() }
+        Self { connection, name: name.to_owned(), read: Script::new(READ) }
     }
 
     /// What is there now.
@@ -127,40 +125,26 @@ impl Stream {
         Ok(Span { entries, last: text("last-generated-id"), removed, is_trimmed })
     }
 
-    /// The entries behind `after` up to `last`, at most a thousand.
+    /// The next entries behind `after` up to `last`, at most a thousand.
     ///
     /// # Errors
     /// Redis is away, or the key is no stream.
     pub async fn page(&mut self, after: Option<&str>, last: &str) -> Result<Page, SinkError> {
-        let from = after.map_or_else(|| "-".to_owned(), |after| format!("({after}"));
-        let raw: Raw = redis::cmd("XRANGE")
-            .arg(&self.name)
-            .arg(from)
-            .arg(last)
-            .arg("COUNT")
-            .arg(PAGE)
-            .query_async(&mut self.connection)
-            .await
-            .map_err(meaning)?;
-        Ok(Page::of(raw))
+        self.read("XRANGE", after.map_or_else(|| "-".to_owned(), |after| format!("({after}")), last).await
     }
 
-    /// The same backwards: so many entries before `before`, or the end, the newest first.
+    /// The same backwards: those before `before`, or the end, the newest first.
     ///
     /// # Errors
     /// Redis is away, or the key is no stream.
-    pub async fn page_before(&mut self, before: Option<&str>, count: usize) -> Result<Page, SinkError> {
-        let from = before.map_or_else(|| "+".to_owned(), |before| format!("({before}"));
-        let raw: Raw = redis::cmd("XREVRANGE")
-            .arg(&self.name)
-            .arg(from)
-            .arg("-")
-            .arg("COUNT")
-            .arg(count)
-            .query_async(&mut self.connection)
-            .await
-            .map_err(meaning)?;
-        Ok(Page::of(raw))
+    pub async fn page_before(&mut self, before: Option<&str>) -> Result<Page, SinkError> {
+        self.read("XREVRANGE", before.map_or_else(|| "+".to_owned(), |before| format!("({before}")), "-").await
+    }
+
+    async fn read(&mut self, command: &str, from: String, to: &str) -> Result<Page, SinkError> {
+        let mut reading = self.read.key(&self.name);
+        let reading = reading.arg(command).arg(from).arg(to);
+        reading.invoke_async(&mut self.connection).await.map(Page::of).map_err(meaning)
     }
 
     /// `seq` of the events that are published and whose deletion is not confirmed, of all partitions.
@@ -183,15 +167,9 @@ impl Stream {
     }
 }
 
-fn entry(id: String, fields: &HashMap<String, String>) -> Option<Entry> {
-    let number = |name: &str| fields.get(name)?.parse::<i64>().ok();
-    Some(Entry {
-        id,
-        partition: fields.get("partition")?.parse().ok()?,
-        n: number("n")?,
-        seq: number("seq")?,
-        event_id: fields.get("event_id")?.parse().ok()?,
-        aggregate_type: fields.get("aggregate_type")?.clone(),
-        aggregate_id: fields.get("aggregate_id")?.clone(),
-    })
+fn entry(fields: Vec<String>) -> Option<Entry> {
+    let [id, partition, n, seq, event_id, aggregate_type, aggregate_id] = fields.try_into().ok()?;
+    let (partition, n) = (partition.parse().ok()?, n.parse().ok()?);
+    let (seq, event_id) = (seq.parse().ok()?, event_id.parse().ok()?);
+    Some(Entry { id, partition, n, seq, event_id, aggregate_type, aggregate_id })
 }

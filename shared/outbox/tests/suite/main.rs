@@ -4,5 +4,6 @@
 
 mod events;
 mod nats;
+mod redis;
 mod webhook;
 mod webhook_answers;

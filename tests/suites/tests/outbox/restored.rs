@@ -2,11 +2,12 @@
 
 use harness::{Durability, Fault, FaultProxy, Servers, TestDb, wait_until};
 use nix::sys::signal::Signal;
+use redis::AsyncCommands;
 use serde_json::Value;
 
 use crate::{
     reconcile::{counts, found, restore, save},
-    support::{Ground, LIMIT},
+    support::{Ground, LIMIT, STREAM},
 };
 
 #[tokio::test]
@@ -109,6 +110,32 @@ async fn a_server_that_was_replaced_between_two_looks_makes_its_floors_be_read_a
     worker.signal(Signal::SIGTERM);
     worker.wait(LIMIT).await.expect_code(143);
     ground.assert_whole((1..=100).chain(1001..=1060)).await;
+}
+
+#[tokio::test]
+async fn a_worker_names_a_rival_that_takes_the_stream_away_again_and_again() {
+    let ground = Ground::new().await;
+    let mut worker = ground.asked(&["worker"]).start();
+    ground.fill(10, 1).await;
+    wait_until(LIMIT, "the first are out", async || ground.backlog().await == 0).await;
+    let key = format!("{{{STREAM}}}:drain:{}", ground.stream().await[0].text("partition"));
+    let rival = async {
+        loop {
+            let _: i64 = ground.db.redis().hincr(&key, "token", 100).await.unwrap();
+            ground.fill(10, 1).await;
+            wait_until(LIMIT, "it is taken back", async || ground.backlog().await == 0).await;
+        }
+    };
+    let says = |line: &Value, words: &str| line["message"].as_str().is_some_and(|text| text.contains(words));
+    tokio::select! {
+        () = rival => {}
+        _ = worker.wait_for_log(LIMIT, |line| says(line, "does another database write to this stream?")) => {}
+    }
+    worker.signal(Signal::SIGTERM);
+    let worker = worker.wait(LIMIT).await;
+    // Eight times it may have been a restore.
+    let caught_up = worker.log.iter().filter(|line| says(line, "PostgreSQL was restored")).count();
+    assert_eq!(caught_up, 8, "{worker}");
 }
 
 /// Lets the next fencing token be another than it would be by so much.
