@@ -156,12 +156,18 @@ async fn show(ctx: &Context, which: &Which) -> Result<ExitCode, JobError> {
     if found.is_empty() {
         return Err(none());
     }
+    let is_json = ctx.run.output == Output::Json;
+    let mut all = Vec::new();
     for (letter, payload) in found {
-        let told = serde_json::to_string_pretty(&letter).map_err(JobError::bug)?;
+        let text = if is_json { serde_json::to_string(&letter) } else { serde_json::to_string_pretty(&letter) };
+        let text = text.map_err(JobError::bug)?;
+        let text = text.trim_end_matches('}').trim_end();
         // To the letter: a number beyond 2^53 must not be rounded by us.
-        let told = told.trim_end_matches('}').trim_end();
-        screen::line(&format!("{told},\n  \"payload\": {payload}\n}}"));
+        let payload =
+            if is_json { format!("\"payload\":{payload}}}") } else { format!("\n  \"payload\": {payload}\n}}") };
+        all.push(format!("{text},{payload}"));
     }
+    screen::line(&if is_json { format!("[{}]", all.join(",")) } else { all.join("\n") });
     Ok(ExitCode::Done)
 }
 

@@ -333,6 +333,7 @@ impl<'a, S: Sink> Drain<'a, S> {
             state::state(tx, counted).await
         };
         let state = self.ctx.db.transaction("read gauges", reading).await?;
+        self.ctx.remains(state.backlog.unsigned_abs());
         self.ctx.gauge(&metric::BACKLOG, &[], state.backlog as f64);
         self.ctx.gauge(&metric::OLDEST, &[], state.oldest_seconds.unwrap_or(0.0).max(0.0));
         self.ctx.gauge(&metric::UNREAD, &[], state.unread_seconds.unwrap_or(0.0).max(0.0));

@@ -79,7 +79,7 @@ pub(crate) async fn run(settings: &Settings, ctx: &Context) -> Result<Report, Jo
         ctx.db.transaction("read how the outbox stands", async |tx| state::state(tx, state::AT_THE_END).await).await?;
     let left = state.backlog.unsigned_abs().saturating_sub(found);
     if ctx.stop.is_stopped() {
-        return Ok(Report::new(Ending::Stopped));
+        return Ok(Report { remaining: left, ..Report::new(Ending::Stopped) });
     }
     let ending = if found == 0 { Ending::NothingToDo } else { Ending::Done };
     let types: Vec<String> = by_type.iter().map(|(name, count)| format!("{count} {name}")).collect();

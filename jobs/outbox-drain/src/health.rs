@@ -14,6 +14,10 @@ pub(crate) fn health(options: &Options, clock: &Clock, max_age: Duration) -> Res
     let Some(path) = &options.worker_heartbeat_file else {
         return Err(JobError::config("WORKER_HEARTBEAT_FILE: missing; give the worker and health the same path"));
     };
+    if path.is_dir() {
+        let path = path.display();
+        return Err(JobError::config(format_args!("WORKER_HEARTBEAT_FILE: {path} is a folder; give a file in it")));
+    }
     let touched = std::fs::metadata(path)
         .and_then(|file| file.modified())
         .map_err(|error| JobError::retry(format_args!("no heartbeat in {}: {error}", path.display())))?;

@@ -33,7 +33,7 @@ mod worker;
 
 use clap::Subcommand;
 use identity::codes::ExitCode;
-use job::{CheckLine, Context, Job, JobError, Report, Setup};
+use job::{CheckLine, Context, Job, JobError, Output, Report, Setup};
 use outbox::{
     RedisSink, Sink, StdoutSink,
     nats::{Address, NatsSink},
@@ -111,7 +111,7 @@ impl Job for OutboxDrain {
             Target::Webhook(endpoint, keys) => {
                 Box::pin(drain(ctx, settings, WebhookSink::new(endpoint, keys, ctx.clock.clone()))).await
             }
-            Target::Stdout => Box::pin(drain(ctx, settings, StdoutSink::default())).await,
+            Target::Stdout => Box::pin(drain(ctx, settings, stdout(ctx)?)).await,
         }
     }
 
@@ -152,6 +152,20 @@ pub(crate) fn redis(settings: &Settings, ctx: &Context, url: Secret) -> RedisSin
 
 fn nats(settings: &Settings, address: Address) -> NatsSink {
     NatsSink::new(address, settings.options.nats_subject.clone())
+}
+
+fn stdout(ctx: &Context) -> Result<StdoutSink, JobError> {
+    if ctx.run.output == Output::Json {
+        return Err(JobError::config(
+            "OUTBOX_SINK: stdout, but --output json writes the outcome there, too, among the events; leave it out (the log has it)",
+        ));
+    }
+    if StdoutSink::leads_nowhere() {
+        return Err(JobError::config(
+            "OUTBOX_SINK: stdout, but standard output is closed or /dev/null, where events would be lost; lead it to a reader",
+        ));
+    }
+    Ok(StdoutSink::default())
 }
 
 async fn drain<S: Sink>(ctx: &Context, settings: &Settings, sink: S) -> Result<Report, JobError> {

@@ -72,7 +72,7 @@ pub struct Options {
     #[arg(long, env, default_value = "rollcall:events", value_parser = stream)]
     pub outbox_stream: String,
     /// Trim the stream to about so many entries; slow readers lose what is trimmed [default: never]
-    #[arg(long, env, value_parser = value_parser!(u64).range(1..), value_name = "N")]
+    #[arg(long, env, value_parser = value_parser!(u64).range(1..=i64::MAX.unsigned_abs()), value_name = "N")]
     pub outbox_stream_maxlen: Option<u64>,
     /// Subject that events are published under (OUTBOX_SINK=nats); a stream must take it
     #[arg(long, env, default_value = "rollcall.events", value_name = "SUBJECT")]
@@ -184,6 +184,9 @@ pub(crate) fn validate(options: &Options, setup: &Setup, problems: &mut Problems
         let given = setup.common.database_max_connections;
         problems
             .add("DATABASE_MAX_CONNECTIONS", format_args!("{given}, but outbox-drain needs {CONNECTIONS} at least"));
+    }
+    if let Some(file) = options.worker_heartbeat_file.as_deref().filter(|file| file.is_dir()) {
+        problems.add("WORKER_HEARTBEAT_FILE", format_args!("{} is a folder; give a file in it", file.display()));
     }
     if let Some(folder) = options.worker_heartbeat_file.as_deref().and_then(Path::parent)
         && !folder.as_os_str().is_empty()

@@ -127,7 +127,7 @@ impl<S: Sink> Drain<'_, S> {
 
     /// Deletes what an earlier owner published; `false`: the partitions are not ours any more.
     async fn adopt(&self, adopted: Vec<Answer>, again: Vec<Remembered>) -> Result<bool, JobError> {
-        let mut owned = Owned::default();
+        let mut owned = Owned::of(self.settings.stream());
         let mut lost = 0;
         for (partition, own, answer) in &adopted {
             let last = answer.last_number.unwrap_or(0).max(own.acknowledged);

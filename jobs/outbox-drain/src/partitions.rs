@@ -38,7 +38,7 @@ pub(crate) async fn command(settings: &Settings, ctx: &Context, command: &Comman
     match command {
         Command::List => list(ctx).await,
         Command::Set { n } if ctx.run.dry_run => {
-            screen::line(&format!("the outbox would be split into {n} partitions"));
+            told(ctx, *n, "would be");
             Ok(ExitCode::Done)
         }
         Command::Set { n } => set(settings, ctx, *n).await,
@@ -68,6 +68,13 @@ async fn list(ctx: &Context) -> Result<ExitCode, JobError> {
     Ok(ExitCode::Done)
 }
 
+fn told(ctx: &Context, partitions: i16, is: &str) {
+    match ctx.run.output {
+        Output::Json => screen::line(&serde_json::json!({"partitions": partitions}).to_string()),
+        Output::Text => screen::line(&format!("the outbox {is} split into {partitions} partitions")),
+    }
+}
+
 async fn set(settings: &Settings, ctx: &Context, n: i16) -> Result<ExitCode, JobError> {
     // Redis alone remembers what is published and not deleted.
     let drain = match &settings.target {
@@ -85,7 +92,7 @@ async fn set(settings: &Settings, ctx: &Context, n: i16) -> Result<ExitCode, Job
             };
         let what = "change the number of partitions";
         if is_clear && ctx.db.transaction(what, async |tx| partitions::set(tx, n).await).await? {
-            screen::line(&format!("the outbox is split into {n} partitions"));
+            told(ctx, n, "is");
             return Ok(ExitCode::Done);
         }
         if Instant::now() >= until {

@@ -5,7 +5,7 @@
 //! are looked at in several passes over the stream, each with a part of them, so that the memory does not grow with the
 //! stream.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use identity::codes::ExitCode;
 use job::{Context, JobError, Output, screen};
@@ -36,8 +36,9 @@ pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<Exit
         return Err(JobError::config("OUTBOX_SINK: reconcile reads a Redis stream; another sink cannot be read back"));
     }
     let name = &settings.options.outbox_stream;
-    let acknowledged = ctx.db.transaction("read the partitions", async |tx| partitions::all(tx).await).await?;
-    let acknowledged: HashMap<u16, i64> = acknowledged
+    let partitions = ctx.db.transaction("read the partitions", async |tx| partitions::all(tx).await).await?;
+    let others: BTreeSet<String> = partitions.iter().filter_map(|partition| partition.stream.clone()).collect();
+    let acknowledged: HashMap<u16, i64> = partitions
         .into_iter()
         .filter(|partition| partition.stream.as_ref() == Some(name))
         .map(|partition| (partition.partition.unsigned_abs(), partition.acknowledged))
@@ -45,6 +46,12 @@ pub(crate) async fn reconcile(settings: &Settings, ctx: &Context) -> Result<Exit
     let suspects = stranded(ctx).await?;
     let mut stream = Stream::new(ctx.redis.clone(), name);
     let span = stream.span().await.map_err(|error| refused(&error))?;
+    if span.entries == 0 && acknowledged.is_empty() && !others.is_empty() {
+        let others = others.into_iter().collect::<Vec<_>>().join(", ");
+        return Err(JobError::config(format_args!(
+            "OUTBOX_STREAM: {name} is no stream, and nothing was published there; what PostgreSQL knows to be published is on {others}"
+        )));
+    }
     let parts = (span.entries / REMEMBERED + 1).min(256);
     let mut faults = Faults::default();
     let mut entries = 0;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use job::{Ending, JobError, Report, batches::End};
+use job::{Ending, Job, JobError, Report, batches::End};
 use metrics::outbox as metric;
 use outbox::{Sink, sink::SinkError};
 use store::outbox::{
@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::{
+    OutboxDrain,
     drain::{Drain, Pass, Trouble},
     refused,
 };
@@ -31,6 +32,11 @@ pub(crate) const GAUGES: Duration = Duration::from_secs(15);
 /// Drains until nothing is left, `MAX_EVENTS` are out or the time is over.
 pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobError> {
     let ended = until_empty(drain).await;
+    report(drain, ended).await
+}
+
+/// How it ended, and how the outbox stands now.
+pub(crate) async fn report<S: Sink>(drain: &Drain<'_, S>, ended: Result<Ended, JobError>) -> Result<Report, JobError> {
     drain.note_that_it_was_slow().await;
     let state = match drain.gauges(state::AT_THE_END).await {
         Ok(state) => Some(state),
@@ -58,10 +64,15 @@ pub(crate) async fn run<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErro
     Ok(Report { ending, remaining, note })
 }
 
-enum Ended {
+/// Why it ended.
+pub(crate) enum Ended {
+    /// Nothing is left.
     Empty,
+    /// `MAX_EVENTS` are out, or the time is over.
     Limit,
+    /// It was asked to stop.
     Stopped,
+    /// Whoever read standard output has gone.
     ReaderGone,
 }
 
@@ -96,7 +107,7 @@ async fn until_empty<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
                 }
                 let pause = if is_open {
                     AGAIN
-                } else if others_are_alive(drain, &mut seen).await? {
+                } else if others_are_at_it(drain, &mut seen).await? {
                     return Ok(Ended::Empty);
                 } else {
                     LOOK
@@ -174,17 +185,18 @@ impl Outage {
 }
 
 /// Whether everything that is left is in the hands of runs that live. One that died holds its partitions for some seconds
-/// more: then we wait and take them.
-async fn others_are_alive<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<Foreign>>) -> Result<bool, JobError> {
+/// more: then we wait and take them. So we do while the number of partitions is being changed, when nobody holds one.
+async fn others_are_at_it<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<Foreign>>) -> Result<bool, JobError> {
     let share = drain.settings.share;
     let (own, split) = {
         let lanes = drain.lanes.borrow();
         (lanes.partitions(), lanes.count())
     };
-    let (foreign, left) = drain
+    let (is_closed, foreign, left) = drain
         .ctx
         .db
         .transaction("look at the partitions of others", async |tx| {
+            let is_closed = partitions::split(tx, OutboxDrain::NAME, share).await?.is_closed;
             let foreign = partitions::foreign(tx, share, &own).await?;
             let places: Vec<Place> = (0..store::outbox::BUCKETS)
                 .filter_map(|bucket| {
@@ -194,17 +206,21 @@ async fn others_are_alive<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<F
                 .collect();
             pages::by_the_key(tx).await?;
             let left = !places.is_empty() && !pages::read(tx, &places, 1, 1).await?.events.is_empty();
-            Ok::<_, sqlx::Error>((foreign, left))
+            Ok::<_, sqlx::Error>((is_closed, foreign, left))
         })
         .await?;
     if !left {
         return Ok(true);
     }
+    if is_closed {
+        *seen = None;
+        return Ok(false);
+    }
     let before = seen.get_or_insert_with(|| foreign.clone());
     // Whoever has given a sign of life since the first look is alive.
     let is_alive = |now: &Foreign| {
         let then = before.iter().find(|then| then.partition == now.partition);
-        then.is_some_and(|then| now.expires_at > then.expires_at || now.fencing_token != then.fencing_token)
+        then.is_some_and(|then| now.expires_at > then.expires_at)
     };
     Ok(foreign.iter().all(is_alive))
 }

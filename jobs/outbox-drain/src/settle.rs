@@ -22,7 +22,7 @@ use crate::{drain::Drain, heldback::HeldBack, options::DeadLetterPolicy, page::W
 impl<S: Sink> Drain<'_, S> {
     /// Writes it; `false`: a partition is not ours any more, and nothing was written.
     pub(crate) async fn settle(&self, worked: &[Worked]) -> Result<bool, JobError> {
-        let told = Told::of(worked, &self.held.borrow());
+        let told = Told::of(worked, &self.held.borrow(), self.settings.stream());
         if told.done.is_empty() && told.rejected.is_empty() {
             return Ok(true);
         }
@@ -106,9 +106,9 @@ struct Refusal<'a> {
 }
 
 impl<'a> Told<'a> {
-    fn of(worked: &'a [Worked], held: &HeldBack) -> Self {
+    fn of(worked: &'a [Worked], held: &HeldBack, stream: Option<&str>) -> Self {
         let mut told =
-            Self { owned: Owned::default(), numbers: Vec::new(), done: Done::default(), rejected: Vec::new() };
+            Self { owned: Owned::of(stream), numbers: Vec::new(), done: Done::default(), rejected: Vec::new() };
         let mut lanes: BTreeMap<u16, (i64, OffsetDateTime, i64)> = BTreeMap::new();
         for Worked { claimed, fates, last_number } in worked {
             let lane = lanes.entry(claimed.lane.partition).or_insert((claimed.lane.token, claimed.server, 0));

@@ -5,7 +5,7 @@
 use std::{future::Future, path::Path, time::Duration};
 
 use identity::codes::ExitCode;
-use job::{Ending, JobError, Report, batches::End};
+use job::{JobError, Report, batches::End};
 use outbox::{Sink, sink::SinkError};
 use store::outbox::{CHANNEL, state::want_hints};
 use tokio::time::Instant;
@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use crate::{
     drain::{Drain, Pass, Trouble},
     refused,
-    run::{GAUGES, Outage},
+    run::{Ended, GAUGES, Outage, report},
 };
 
 /// Sleep after a pass that found something, and the first of those that found nothing; each is twice as long as the last.
@@ -29,6 +29,11 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
     if !drain.settings.options.enable_outbox_poller {
         return Err(JobError::config("ENABLE_OUTBOX_POLLER: false, but a worker does nothing else; set it to true"));
     }
+    let ended = without_end(drain).await;
+    report(drain, ended).await
+}
+
+async fn without_end<S: Sink>(drain: &Drain<'_, S>) -> Result<Ended, JobError> {
     let mut hints = Hints::listen(drain).await;
     let mut outage = Outage::default();
     let mut sleep = SHORTEST;
@@ -37,7 +42,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
         let mut is_deaf = false;
         let pass = drain.pass().await;
         if drain.ctx.stop.is_stopped() {
-            return Ok(Report::new(Ending::Stopped));
+            return Ok(Ended::Stopped);
         }
         if drain.took.get() {
             outage = Outage::default();
@@ -52,17 +57,14 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
                 sleep = if read > 0 { SHORTEST } else { (sleep * 2).min(LONGEST) };
             }
             Ok(Pass::Yielded) => sleep = Duration::ZERO,
-            Ok(Pass::Cut(End::Stopped)) => return Ok(Report::new(Ending::Stopped)),
+            Ok(Pass::Cut(End::Stopped)) => return Ok(Ended::Stopped),
             // MAX_EVENTS are out.
-            Ok(Pass::Cut(_)) => return Ok(Report::new(Ending::Done)),
+            Ok(Pass::Cut(_)) => return Ok(Ended::Limit),
             Ok(Pass::Trouble(Trouble::Lost | Trouble::Sink(SinkError::Fenced(_)))) => {
                 info!("partitions are not held any more; taking what is free");
                 sleep = WITH_HINTS;
             }
-            Ok(Pass::Trouble(Trouble::Sink(SinkError::Closed))) => {
-                let note = Some("whoever read standard output has gone".to_owned());
-                return Ok(Report { note, ..Report::new(Ending::Done) });
-            }
+            Ok(Pass::Trouble(Trouble::Sink(SinkError::Closed))) => return Ok(Ended::ReaderGone),
             Ok(Pass::Trouble(Trouble::Sink(error))) => match outage.pause(drain, &error) {
                 // A hint says that there is more to publish, not that the sink is back.
                 Some(pause) => (sleep, is_deaf) = (pause, true),
@@ -82,7 +84,7 @@ pub(crate) async fn work<S: Sink>(drain: &Drain<'_, S>) -> Result<Report, JobErr
         }
         let asleep = hints.sleep(drain, sleep, is_deaf);
         if drain.ctx.stop.or(Box::pin(asleep)).await.is_none() {
-            return Ok(Report::new(Ending::Stopped));
+            return Ok(Ended::Stopped);
         }
     }
 }

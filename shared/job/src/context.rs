@@ -57,6 +57,7 @@ struct Counted {
     gauges: Vec<(&'static Gauge, Vec<String>, f64)>,
     note: Option<String>,
     expected: Option<u64>,
+    remaining: u64,
     in_order_at: Option<OffsetDateTime>,
 }
 
@@ -190,6 +191,17 @@ impl Context {
     /// What was noted last: the run's end repeats it.
     pub(crate) fn noted(&self) -> Option<String> {
         self.numbers().note.clone()
+    }
+
+    /// Says how many items are due and not reached, as far as is known now: what a run that fails leaves behind, since it
+    /// makes no report.
+    pub fn remains(&self, items: u64) {
+        self.numbers().remaining = items;
+    }
+
+    /// What was said last.
+    pub(crate) fn remaining(&self) -> u64 {
+        self.numbers().remaining
     }
 
     /// Says that a worker gets on, or has nothing to do, at this time by the database's clock: to those who watch, that is as

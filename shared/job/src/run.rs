@@ -78,7 +78,11 @@ pub(crate) async fn run<J: Job>(
         }
     };
     let report = supervise::<J>(prepared, &ctx, &reporter, last_success).await;
+    let is_told = report.is_ok();
     let mut outcome = outcome.reported(report);
+    if !is_told {
+        outcome.remaining = ctx.remaining();
+    }
     outcome.duration = began.elapsed();
     finish(&ctx, &mut outcome, &reporter, last_success).await;
     outcome.duration = began.elapsed();
@@ -177,8 +181,9 @@ async fn supervise<J: Job>(
             result = work => result.unwrap_or_else(|panic| Err(panicked(&*panic))),
             error = lease_guard::keep(ctx) => Err(error),
             () = patience => Ok(Report {
+                ending: Ending::Stopped,
+                remaining: ctx.remaining(),
                 note: Some(format!("did not finish within {} s of being asked to stop", FINISHING.as_secs())),
-                ..Report::new(Ending::Stopped)
             }),
             () = tokio::time::sleep_until(ctx.budget.ends_at()) => {
                 Err(JobError::retry("MAX_RUNTIME is over and the work did not end by itself"))

@@ -130,14 +130,21 @@ impl Sink for RedisSink {
         let mut connection = self.connection();
         // Here and not when it turns out to be missing: the batch behind would overtake the one that loads it.
         self.publish.prepare_invoke().load_async(&mut connection).await.map_err(|error| self.failed(error))?;
+        let key = self.state_key(lane.partition);
+        let failed = |error: RedisError| match error.code() {
+            Some("WRONGTYPE") => SinkError::Refused(format!(
+                "the key {key} of Redis, where the state of a partition is kept, is of another type: remove it"
+            )),
+            _ => self.failed(error),
+        };
         let answer: (i64, i64, Vec<String>) = {
             let mut values: Vec<redis::Value> = Script::new(ADOPT)
-                .key(self.state_key(lane.partition))
+                .key(&key)
                 .arg(lane.token)
                 .arg(acknowledged)
                 .invoke_async(&mut connection)
                 .await
-                .map_err(|error| self.failed(error))?;
+                .map_err(failed)?;
             let batches = values.split_off(values.len().min(2));
             let number = |value: Option<&redis::Value>| {
                 value.map_or(Ok(0), |value| redis::from_redis_value_ref::<i64>(value).map_err(unreadable))
@@ -221,7 +228,8 @@ impl Sink for RedisSink {
     }
 
     async fn leave(&self, lane: Lane) -> Result<(), SinkError> {
-        match self.lanes.borrow_mut().remove(&lane.partition) {
+        let left = self.lanes.borrow_mut().remove(&lane.partition);
+        match left {
             None => Ok(()),
             Some(state) => self.delete(lane, &state.confirmed).await,
         }
@@ -243,6 +251,10 @@ pub(crate) fn meaning(error: RedisError) -> SinkError {
             "OUTBOX_STREAM names a key of Redis that is no stream: give another name, or remove the key".to_owned(),
         ),
         Some("NOAUTH" | "WRONGPASS" | "NOPERM") => SinkError::Refused(format!("Redis: {error}")),
+        // A permission that the script lacks, or something in the state that it cannot reckon with.
+        _ if ["user executing the script", "attempt to "].iter().any(|words| error.to_string().contains(words)) => {
+            SinkError::Refused(format!("Redis: {error}"))
+        }
         _ if error.kind() == redis::ErrorKind::AuthenticationFailed => SinkError::Refused(format!("Redis: {error}")),
         _ => SinkError::unavailable(format_args!("Redis: {error}")),
     }

@@ -1,6 +1,8 @@
 //! Standard output: a JSON object a line. At least once: what is written and not deleted yet is written again after a
 //! crash.
 
+use std::{fs::File, os::fd::AsFd, os::unix::fs::MetadataExt};
+
 use tokio::io::{AsyncWriteExt, Stdout};
 
 use crate::{
@@ -22,6 +24,17 @@ struct Lines {
 impl Default for StdoutSink {
     fn default() -> Self {
         Self(tokio::sync::Mutex::new(Lines { stdout: tokio::io::stdout(), is_torn: false }))
+    }
+}
+
+impl StdoutSink {
+    /// Whether nobody can read what is written: standard output is `/dev/null`, or was closed, which the standard library makes
+    /// the same.
+    pub fn leads_nowhere() -> bool {
+        let device = |file: File| file.metadata().map(|file| file.rdev());
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().map(File::from).and_then(device);
+        let null = File::open("/dev/null").and_then(device);
+        matches!((stdout, null), (Ok(stdout), Ok(null)) if stdout == null)
     }
 }
 

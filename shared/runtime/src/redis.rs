@@ -24,7 +24,10 @@ const VANISHED: Duration = Duration::from_secs(10);
 /// # Errors
 /// What is wrong with it, without the address, which may hold a password.
 pub fn check_url(url: &Secret) -> Result<(), String> {
-    url.expose().into_connection_info().map(drop).map_err(|_| "not a redis:// or rediss:// address".to_owned())
+    url.expose()
+        .into_connection_info()
+        .map(drop)
+        .map_err(|_| "not a redis:// or rediss:// address, maybe with the number of a database behind it".to_owned())
 }
 
 /// Connects; the connection repairs itself when it is cut, and gives up on each call after 5 s.

@@ -116,8 +116,8 @@ pub async fn bury(tx: &mut PgConnection, rejected: &Rejected<'_>, attempts: i32,
         INSERT INTO outbox_dead_letters
             (event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload, occurred_at,
              attempts, error)
-        SELECT event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload, occurred_at,
-            $3, $4
+        SELECT event_id, seq, aggregate_type, aggregate_id, aggregate_hash, brand_id, event_type, payload,
+            GREATEST(LEAST(occurred_at, '9999-12-31 23:59:59.999999Z'), '0001-01-01Z'), $3, $4
         FROM gone
         ON CONFLICT (event_id) DO NOTHING",
         rejected.bucket,

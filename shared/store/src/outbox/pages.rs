@@ -181,7 +181,8 @@ pub struct Page {
 }
 
 /// Reads at most `each` events of every place, and no more once they take so many `bytes`, but at least one. In a
-/// transaction that goes by the key ([`HOLD`], [`by_the_key`]).
+/// transaction that goes by the key ([`HOLD`], [`by_the_key`]). A time that RFC 3339 cannot tell (`infinity`) is told by the
+/// nearest that it can.
 ///
 /// # Errors
 /// Those of the statements.
@@ -192,7 +193,8 @@ pub async fn read(tx: &mut PgConnection, places: &[Place], each: i64, bytes: usi
     let mut rows = query(
         "/* outbox::read */
         SELECT event.bucket, event.seq, event.event_id, event.aggregate_type, event.aggregate_id, event.brand_id,
-            event.event_type, event.occurred_at, event.payload, event.ctid
+            event.event_type, GREATEST(LEAST(event.occurred_at, '9999-12-31 23:59:59.999999Z'), '0001-01-01Z'),
+            event.payload, event.ctid
         FROM unnest($1::smallint[], $2::bigint[]) AS place (bucket, after)
         CROSS JOIN LATERAL (
             SELECT e.*, e.ctid FROM outbox_events AS e WHERE e.bucket = place.bucket AND e.seq > place.after

@@ -93,8 +93,9 @@ pub async fn split(tx: &mut PgConnection, job: &str, share: Share) -> Result<Spl
     .await
 }
 
-/// Takes up to `most` partitions that nobody holds, or that an earlier try of this very run has left; not those of `held`. `stream` is what the
-/// numbers count: with another one than before they begin again; without one they stay. `though_closed` is for whoever has closed them ([`close`]).
+/// Takes up to `most` partitions that nobody holds, or that an earlier try of this very run has left; not those of `held`.
+/// `stream` is what the numbers count: under another one than before they begin again, as soon as one is written ([`settle`]).
+/// `though_closed` is for whoever has closed them ([`close`]).
 ///
 /// # Errors
 /// Those of the statement.
@@ -111,15 +112,16 @@ pub async fn take(
         Taken,
         r#"/* outbox::take */
         UPDATE outbox_partitions AS taken
-        SET run_id = $1, fencing_token = nextval('job_fencing_tokens'), stream = coalesce($4, stream),
-            expires_at = clock_timestamp() + make_interval(secs => $6),
-            acknowledged = CASE WHEN stream IS NOT DISTINCT FROM coalesce($4, stream) THEN acknowledged ELSE 0 END
+        SET run_id = $1, fencing_token = nextval('job_fencing_tokens'),
+            expires_at = clock_timestamp() + make_interval(secs => $6)
         WHERE partition IN (
             SELECT partition FROM outbox_partitions, outbox_settings
             WHERE partition < partitions AND ($8 OR closed_until <= clock_timestamp()) AND partition % $2 = $3
                 AND (expires_at <= clock_timestamp() OR run_id = $1) AND partition <> ALL($7)
             ORDER BY random() LIMIT $5 FOR UPDATE OF outbox_partitions SKIP LOCKED)
-        RETURNING partition, fencing_token, floor, acknowledged, pg_postmaster_start_time() AS "server!""#,
+        RETURNING partition, fencing_token, floor,
+            CASE WHEN stream IS NOT DISTINCT FROM coalesce($4, stream) THEN acknowledged ELSE 0 END AS "acknowledged!",
+            pg_postmaster_start_time() AS "server!""#,
         run_id,
         share.count,
         share.index,
@@ -184,6 +186,7 @@ pub async fn foreign(tx: &mut PgConnection, share: Share, held: &[i16]) -> Resul
 /// Partitions of one owner: what is to be written of each.
 #[derive(Debug, Default, Clone)]
 pub struct Owned {
+    stream: Option<String>,
     partitions: Vec<i16>,
     tokens: Vec<i64>,
     servers: Vec<OffsetDateTime>,
@@ -192,7 +195,13 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// Adds a partition, as it was [`Taken`]. Floor and number only ever grow; 0 leaves them.
+    /// None yet, whose numbers count the events of `stream`; without one, of that which is known.
+    pub fn of(stream: Option<&str>) -> Self {
+        Self { stream: stream.map(str::to_owned), ..Self::default() }
+    }
+
+    /// Adds a partition, as it was [`Taken`]. Floor and number only ever grow, but for the first number of another stream; 0
+    /// leaves them.
     pub fn add(&mut self, partition: i16, token: i64, server: OffsetDateTime, floor: i64, acknowledged: i64) {
         self.partitions.push(partition);
         self.tokens.push(token);
@@ -222,7 +231,11 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
     let settled = query!(
         r#"/* outbox::settle */
         UPDATE outbox_partitions AS p
-        SET floor = GREATEST(p.floor, new.floor), acknowledged = GREATEST(p.acknowledged, new.acknowledged),
+        SET floor = GREATEST(p.floor, new.floor),
+            acknowledged = CASE WHEN new.acknowledged = 0 THEN p.acknowledged
+                WHEN p.stream IS NOT DISTINCT FROM coalesce($7, p.stream) THEN GREATEST(p.acknowledged, new.acknowledged)
+                ELSE new.acknowledged END,
+            stream = CASE WHEN new.acknowledged = 0 THEN p.stream ELSE coalesce($7, p.stream) END,
             expires_at = clock_timestamp() + make_interval(secs => $5)
         FROM unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::bigint[], $6::timestamptz[])
             AS new (partition, fencing_token, floor, acknowledged, server)
@@ -234,6 +247,7 @@ pub async fn settle(tx: &mut PgConnection, owned: &Owned) -> Result<bool> {
         &owned.acknowledged,
         f64::from(LASTS_SECONDS),
         &owned.servers,
+        owned.stream.as_deref(),
     )
     .execute(tx)
     .await?;

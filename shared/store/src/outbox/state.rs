@@ -9,7 +9,8 @@ use crate::Result;
 /// Up to so many events are counted one by one while there is work to do, in some 30 ms; from there PostgreSQL's estimate will
 /// do.
 pub const AT_WORK: i32 = 10_000;
-/// The same when a run ends, in some 0.3 s: what it says remains should not be what it began with.
+/// The same when a run ends, in some 0.3 s: up to here what it says remains is exact. Above, the estimate may lack what was
+/// deleted in the last second or so.
 pub const AT_THE_END: i32 = 100_000;
 /// So it will for those of held aggregates while more dead rows than this lie among them.
 const DEAD: i64 = 100_000;
@@ -76,8 +77,9 @@ pub async fn state(tx: &mut PgConnection, counted: i32) -> Result<State> {
             CASE WHEN events <= $1 THEN events
                  ELSE GREATEST(events, pg_stat_get_live_tuples('outbox_events'::regclass))
             END AS "backlog!",
-            extract(epoch FROM clock_timestamp() - unread.since)::float8 AS unread_seconds,
-            extract(epoch FROM clock_timestamp() - LEAST(unread.since,
+            -- PostgreSQL does not reckon with infinite times.
+            extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM unread.since)::float8 AS unread_seconds,
+            extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM LEAST(unread.since,
                 (SELECT min(first.occurred_at) FROM outbox_held AS held CROSS JOIN LATERAL (
                     SELECT occurred_at FROM outbox_events AS e
                     WHERE e.bucket = held.bucket AND e.seq = held.seq ORDER BY e.bucket, e.seq LIMIT 1) AS first),

@@ -56,6 +56,9 @@ async fn a_redriven_event_goes_out_before_what_its_aggregate_has_held_back() {
     let shown = ground.asked(&["dead-letters", "show", &event.to_string()]).run().await;
     let shown: Value = serde_json::from_str(&shown.stdout).unwrap();
     assert_eq!(shown["payload"]["mark"], 2, "{shown}");
+    let listed_whole =
+        ground.asked(&["dead-letters", "show", &event.to_string(), "--output", "json"]).run().await.expect_code(0);
+    assert_eq!(serde_json::from_str::<Value>(&listed_whole.stdout).unwrap(), serde_json::json!([shown]));
 
     let redriven = ground.asked(&["dead-letters", "redrive", "--event", &event.to_string()]).run().await;
     assert_eq!(redriven.code, Some(0), "{redriven}");

@@ -235,3 +235,29 @@ async fn a_stream_that_was_lost_is_no_trimmed_one_though_somebody_deleted_an_ent
     let faults = found(&ground, 65).await;
     assert_eq!(counts(&faults), [301, 0, 0, 0], "{faults}");
 }
+
+#[tokio::test]
+async fn a_run_under_another_name_that_publishes_nothing_makes_no_number_forgotten() {
+    let ground = Ground::new().await;
+    ground.fill(100, 10).await;
+    ground.run().await.expect_code(0);
+    let elsewhere = |words: &[&str]| ground.asked(words).env("OUTBOX_STREAM", "rolcall:events");
+    assert_eq!(elsewhere(&["run"]).run().await.expect_code(0).last()["outcome"], "nothing_to_do");
+    // Neither does one that cannot publish.
+    ground.fill(1, 1).await;
+    let mut redis = ground.db.redis();
+    let () = redis.set("rolcall:events", "no stream").await.unwrap();
+    elsewhere(&["run"]).run().await.expect_code(78);
+    let () = redis.del(&["rolcall:events", STREAM]).await.unwrap();
+    let lost = found(&ground, 65).await;
+    assert_eq!(counts(&lost), [100, 0, 0, 0], "{lost}");
+}
+
+#[tokio::test]
+async fn a_stream_that_nothing_was_published_to_is_a_wrong_name() {
+    let ground = drained().await;
+    let wrong = ground.asked(&["reconcile"]).env("OUTBOX_STREAM", "rolcall:events").run().await.expect_code(78);
+    assert!(wrong.stderr.contains(&format!("is on {STREAM}")), "{wrong}");
+    let nothing_yet = Ground::new().await;
+    nothing_yet.asked(&["reconcile"]).run().await.expect_code(0);
+}

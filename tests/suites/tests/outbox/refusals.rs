@@ -85,10 +85,11 @@ async fn unknown_sinks_and_other_wrong_settings_are_all_told_at_once() {
         .env("BATCH_SIZE", "0")
         .env("MAX_ATTEMPTS", "none")
         .env("OUTBOX_STREAM", "{x}")
+        .env("OUTBOX_STREAM_MAXLEN", "9223372036854775808")
         .run()
         .await;
     assert_eq!(finished.code, Some(78), "{finished}");
-    for name in ["OUTBOX_SINK", "BATCH_SIZE", "MAX_ATTEMPTS", "OUTBOX_STREAM"] {
+    for name in ["OUTBOX_SINK", "BATCH_SIZE", "MAX_ATTEMPTS", "OUTBOX_STREAM", "OUTBOX_STREAM_MAXLEN"] {
         assert!(finished.stderr.contains(&format!("{name}: ")), "{name}: {finished}");
     }
 }
@@ -121,73 +122,59 @@ async fn an_aggregate_whose_name_no_key_would_hold_is_refused_at_enqueue_and_by_
     assert_eq!(ground.number("SELECT count(*) FROM outbox_dead_letters").await, 1);
 }
 
-/// A script in which `$0` is the drain with standard output as its sink.
-fn in_bash(ground: &Ground, script: &str) -> harness::Binary {
-    let drain = std::env::current_exe().unwrap().parent().unwrap().parent().unwrap().join("outbox-drain");
-    harness::Binary::at("/bin/bash")
-        .arg("-c")
-        .arg(script)
-        .arg(drain)
-        .env("DATABASE_URL", ground.db.url())
-        .env("REDIS_URL", ground.db.redis_url())
-        .env("LOG_FORMAT", "json")
-        .env("OUTBOX_SINK", "stdout")
-}
-
 #[tokio::test]
-async fn a_line_that_a_full_disk_cut_off_spoils_no_other() {
+async fn keys_beside_the_stream_that_are_spoilt_are_told_by_their_names() {
     let ground = Ground::new().await;
-    ground.fill(300, 50).await;
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("events");
-    // The limit of a file's size, in kilobytes; the signal that comes with it is ignored also by what bash becomes.
-    let script = format!("trap '' XFSZ; ulimit -S -f 20; exec \"$0\" > '{}'", out.display());
-    let mut run = in_bash(&ground, &script).env("BATCH_SIZE", "1").start();
-    run.wait_for_log(LIMIT, |line| line["message"] == "the sink takes nothing").await;
-    let freed = std::process::Command::new("prlimit")
-        .args(["--pid", &run.pid().to_string(), "--fsize=unlimited:unlimited"])
-        .status();
-    assert!(freed.unwrap().success());
-    run.wait(LIMIT).await.expect_code(0);
-    let text = std::fs::read_to_string(out).unwrap();
-    let lines: Vec<_> = text.lines().map(serde_json::from_str::<serde_json::Value>).collect();
-    assert_eq!(lines.iter().filter(|line| line.is_err()).count(), 1, "the one that was cut off");
-    let ids: std::collections::BTreeSet<_> =
-        lines.iter().flatten().map(|line| line["event_id"].as_str().unwrap()).collect();
-    assert_eq!((ids.len(), ground.backlog().await), (300, 0));
+    ground.fill(20, 20).await;
+    let key = format!("{{{STREAM}}}:drain:0");
+    let mut redis = ground.db.redis();
+    let () = redis.set(&key, "no hash").await.unwrap();
+    let finished = ground.run().await.expect_code(78);
+    assert!(finished.last()["error"].as_str().unwrap().contains(&key), "{finished}");
+    let () = redis.del(&key).await.unwrap();
+    let () = redis.hset(&key, "token", "no number").await.unwrap();
+    ground.run().await.expect_code(78);
+    let () = redis.del(&key).await.unwrap();
+    ground.run().await.expect_code(0);
+    ground.assert_whole(1..=20).await;
 }
 
-/// The ids of the events on standard output.
-fn ids(finished: &harness::Finished) -> Vec<String> {
-    let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap();
-    finished.stdout.lines().map(|line| event(line)["event_id"].as_str().unwrap().to_owned()).collect()
+#[tokio::test]
+async fn a_user_of_redis_that_may_not_append_is_told_as_configuration() {
+    let server = harness::Redis::start();
+    let ground = Ground::on(harness::TestDb::new().await.with_redis(&server.url(0)).await);
+    ground.fill(20, 4).await;
+    let mut redis = ground.db.redis();
+    let user = |may: &str| {
+        let mut command = redis::cmd("ACL");
+        command.arg("SETUSER").arg("drain").arg("on").arg(">secret").arg("~*").arg("+@all").arg(may);
+        command
+    };
+    let () = user("-xadd").query_async(&mut redis).await.unwrap();
+    let run = ground.drain().env("REDIS_URL", server.url(0).replace("redis://", "redis://drain:secret@"));
+    let finished = run.run().await.expect_code(78);
+    assert!(finished.last()["error"].as_str().unwrap().starts_with("the sink refuses: Redis: "), "{finished}");
+    let () = user("+xadd").query_async(&mut redis).await.unwrap();
+    run.run().await.expect_code(0);
+    ground.assert_whole(1..=20).await;
 }
 
-/// What it has written is deleted, and the rest is there for the next one.
-async fn ends_well_when_its_reader_goes(word: &str) {
+#[tokio::test]
+async fn a_time_that_cannot_be_told_is_told_by_the_nearest_and_stops_nobody() {
     let ground = Ground::new().await;
-    // Several times what a pipe holds.
-    ground.fill(1000, 50).await;
-    let script = format!("\"$0\" {word} | head -n 3; exit \"${{PIPESTATUS[0]}}\"");
-    let ended = in_bash(&ground, &script).run().await.expect_code(0);
-    let (last, left) = (ended.last(), ground.backlog().await);
-    let note = last["note"].as_str().unwrap_or_default();
-    assert!(last["outcome"] == "done" && note.starts_with("whoever read standard output has gone"), "{ended}");
-    assert_eq!((last["changed"].as_i64(), left > 0), (Some(1000 - left), true), "{ended}");
-    assert_eq!(ground.number("SELECT count(*) FROM outbox_held").await, 0, "no event is to blame");
-    let rest = ground.drain().env("OUTBOX_SINK", "stdout").run().await.expect_code(0);
-    let (read, rest) = (ids(&ended), ids(&rest));
-    assert_eq!((read.len(), i64::try_from(rest.len()).unwrap()), (3, left));
-    assert!(!read.iter().any(|id| rest.contains(id)), "what was read is not written again");
-    assert_eq!(ground.backlog().await, 0);
-}
-
-#[tokio::test]
-async fn a_run_whose_reader_goes_away_ends_well_and_the_rest_stays() {
-    ends_well_when_its_reader_goes("run").await;
-}
-
-#[tokio::test]
-async fn so_does_a_worker_whose_reader_goes_away() {
-    ends_well_when_its_reader_goes("worker").await;
+    ground.fill(20, 20).await;
+    for (mark, time) in [(1, "infinity"), (2, "-infinity"), (3, "20000-01-01"), (4, "0044-03-15 BC")] {
+        ground
+            .execute(&format!(
+                "UPDATE outbox_events SET occurred_at = '{time}' WHERE (payload ->> 'mark')::int = {mark}"
+            ))
+            .await;
+    }
+    let run = ground.run().await.expect_code(0);
+    assert!(!run.stderr.contains("gauges could not be read"), "{run}");
+    ground.assert_whole(1..=20).await;
+    let stream = ground.stream().await;
+    let time = |mark: i64| stream.iter().find(|entry| entry.mark() == mark).unwrap().text("occurred_at");
+    assert_eq!((time(1), time(3)), ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"));
+    assert_eq!((time(2), time(4)), ("0001-01-01T00:00:00Z", "0001-01-01T00:00:00Z"));
 }

@@ -123,6 +123,24 @@ async fn the_number_of_partitions_changes_under_a_worker_and_order_and_numbers_h
 }
 
 #[tokio::test]
+async fn a_bounded_run_goes_on_after_the_number_of_partitions_was_changed_beside_it() {
+    let ground = Ground::new().await;
+    ground.fill(60_000, 500).await;
+    // It gets no further than some pages.
+    let keeper = ground.keep(30_000).await;
+    let run = ground.drain().start();
+    wait_until(LIMIT, "it waits", async || ground.is_anybody_waiting().await).await;
+    let set = ground.asked(&["partitions", "set", "3"]).start();
+    let closed = "SELECT count(*) FROM outbox_settings WHERE closed_until > clock_timestamp()";
+    wait_until(LIMIT, "the partitions are closed", async || ground.number(closed).await == 1).await;
+    keeper.rollback().await.unwrap();
+    set.wait(LIMIT).await.expect_code(0);
+    let run = run.wait(LIMIT).await.expect_code(0);
+    assert_eq!((ground.backlog().await, run.last()["remaining"].as_i64()), (0, Some(0)), "{run}");
+    ground.assert_whole(1..=60_000).await;
+}
+
+#[tokio::test]
 async fn the_number_of_partitions_does_not_change_under_somebody_who_was_just_taking_one() {
     let ground = Ground::new().await;
     let mut taking = ground.db.pool().begin().await.unwrap();

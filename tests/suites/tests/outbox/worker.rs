@@ -136,6 +136,16 @@ async fn a_heartbeat_file_in_no_folder_is_told_as_configuration() {
 }
 
 #[tokio::test]
+async fn a_heartbeat_file_that_is_a_folder_is_told_as_configuration_and_is_no_life() {
+    let ground = Ground::new().await;
+    let folder = tempfile::tempdir().unwrap();
+    for word in ["worker", "check", "health"] {
+        let told = ground.asked(&[word]).env("WORKER_HEARTBEAT_FILE", folder.path()).run().await.expect_code(78);
+        assert!(told.to_string().contains("is a folder; give a file in it"), "{told}");
+    }
+}
+
+#[tokio::test]
 async fn a_worker_that_gets_no_partition_does_not_beat_before_it_has_some() {
     let ground = Ground::new().await;
     let folder = tempfile::tempdir().unwrap();
