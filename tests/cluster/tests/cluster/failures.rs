@@ -1,6 +1,6 @@
 //! Exit codes, as Kubernetes takes them.
 
-use cluster::{Alerts, Ground, VERIFIER};
+use cluster::{Alerts, DRAIN, Ground, VERIFIER};
 use harness::{CORPORATION, STRANGERS, wait_until};
 
 #[tokio::test]
@@ -18,6 +18,20 @@ async fn a_missing_secret_fails_the_job_at_once_with_78_and_names_the_variables(
     assert_eq!(ground.due().await, 1);
     // RollcallJobFailedPermanently reads it: where to push to is no part of that Secret.
     assert_eq!(ground.pushed("rollcall_job_last_exit_code", &[]), Some(78.0));
+}
+
+#[tokio::test]
+#[ignore = "needs a cluster: make test-cluster"]
+async fn a_missing_secret_of_the_outbox_fails_its_job_at_once_with_78_and_names_the_variables() {
+    let ground = Ground::new("no-outbox-secret").await;
+    ground.bash(&format!("kubectl -n rollcall delete secret {DRAIN}-secrets"));
+    ground.bash(&format!("kubectl -n rollcall create job manual-1 --from=cronjob/{DRAIN}"));
+    ground.fails_at_once("manual-1", 78);
+    let log = ground.log("manual-1");
+    for name in ["DATABASE_URL", "REDIS_URL"] {
+        assert!(log.contains(name), "{name} is named:\n{log}");
+    }
+    assert_eq!(ground.pushed_by(DRAIN, "rollcall_job_last_exit_code", &[]), Some(78.0));
 }
 
 #[tokio::test]

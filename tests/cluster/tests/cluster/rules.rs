@@ -48,7 +48,7 @@ async fn the_api_server_takes_the_alerts_strictly_as_objects_of_the_operator() {
     let show = || try_bash(&format!("kubectl apply --dry-run=server --validate=strict -k '{}'", overlay.path()));
     let taken = show();
     // Else being taken would say nothing.
-    let path = "components/prometheus-operator/jobs.yaml";
+    let path = "components/prometheus-operator/rules/jobs.yaml";
     overlay.write(path, &overlay.read(path).replacen(" expr:", " expression:", 1));
     let refused = show();
     kubectl(&format!("delete namespace {NAMESPACE} --wait=false"), "");

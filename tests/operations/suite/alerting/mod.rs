@@ -3,7 +3,7 @@
 //!
 //! The rules are those of k8s/monitoring with shorter times ([`shortened`]) and nothing else changed. What a rule sees is
 //! pushed by a run; a run that must be old is old by the rows in its database. kube-state-metrics alone is a small exporter
-//! of our own, which tells of CronJobs that exist nowhere, and of real runs of `migrate`.
+//! of our own, which tells of CronJobs and Deployments that exist nowhere, and of real runs of `migrate`.
 //!
 //! A [`Stack`] is shared by the stories, which are told at the same time, each in a namespace of its own. An alert of
 //! k8s/monitoring without a story in [`stories`] fails the test. `ROLLCALL_ALERT=<name>` tells one story alone.

@@ -37,8 +37,8 @@ type Told = Arc<Mutex<Vec<Word>>>;
 struct Objects {
     /// Namespace and job → whether its CronJob is suspended.
     cronjobs: BTreeMap<(String, String), bool>,
-    /// Namespace and job → how many workers its Deployment asks for.
-    workers: BTreeMap<(String, String), u8>,
+    /// Namespace and job → how many workers its Deployment asks for, and how many of them are not ready.
+    workers: BTreeMap<(String, String), (u8, u8)>,
     /// Migration Jobs, the eldest first: namespace, name, and whether it has failed.
     migrations: Vec<(String, String, bool)>,
 }
@@ -80,9 +80,9 @@ impl Stack {
         self.cluster().cronjobs.insert((namespace.to_owned(), job.to_owned()), suspended);
     }
 
-    /// There is a Deployment of this job in this namespace, with so many workers.
-    pub(crate) fn employ(&self, job: &str, namespace: &str, workers: u8) {
-        self.cluster().workers.insert((namespace.to_owned(), job.to_owned()), workers);
+    /// There is a Deployment of this job in this namespace, with so many workers, of which so many are not ready.
+    pub(crate) fn employ(&self, job: &str, namespace: &str, workers: u8, unready: u8) {
+        self.cluster().workers.insert((namespace.to_owned(), job.to_owned()), (workers, unready));
     }
 
     /// There is one more migration Job in this namespace, younger than all before, and it has ended.
@@ -140,8 +140,11 @@ async fn show(State(cluster): State<Cluster>) -> String {
         line("kube_cronjob_info", namespace, &format!("cronjob=\"{job}\""), 1);
         line("kube_cronjob_spec_suspend", namespace, &format!("cronjob=\"{job}\""), (*suspended).into());
     }
-    for ((namespace, job), workers) in &objects.workers {
-        line("kube_deployment_spec_replicas", namespace, &format!("deployment=\"{job}\""), *workers);
+    for ((namespace, job), (workers, unready)) in &objects.workers {
+        let deployment = format!("deployment=\"{job}\"");
+        line("kube_deployment_spec_replicas", namespace, &deployment, *workers);
+        line("kube_deployment_status_replicas_available", namespace, &deployment, workers - unready);
+        line("kube_deployment_status_replicas_unavailable", namespace, &deployment, *unready);
     }
     for (created, (namespace, job, failed)) in (0..).zip(&objects.migrations) {
         line("kube_job_created", namespace, &format!("job_name=\"{job}\""), created);

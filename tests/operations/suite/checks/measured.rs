@@ -11,10 +11,20 @@ use crate::{
 const GROUP: [&str; 3] = ["job", "namespace", "shard"];
 
 /// Metrics of others, their labels, and why they may be used.
-const FOREIGN: [(&str, &[&str], &str); 9] = [
+const FOREIGN: [(&str, &[&str], &str); 11] = [
     ("kube_cronjob_info", &["namespace", "cronjob"], "kube-state-metrics: that there is a CronJob"),
     ("kube_cronjob_spec_suspend", &["namespace", "cronjob"], "kube-state-metrics: whether it is suspended"),
     ("kube_deployment_spec_replicas", &["namespace", "deployment"], "kube-state-metrics: whether workers do its work"),
+    (
+        "kube_deployment_status_replicas_available",
+        &["namespace", "deployment"],
+        "kube-state-metrics: whether all workers are there",
+    ),
+    (
+        "kube_deployment_status_replicas_unavailable",
+        &["namespace", "deployment"],
+        "kube-state-metrics: whether one of them is not ready",
+    ),
     ("kube_job_failed", &["namespace", "job_name", "condition"], "kube-state-metrics: migrate pushes nothing"),
     (
         "kube_job_complete",

@@ -24,6 +24,7 @@ pub(super) async fn tell(place: Place) {
         "CharacterVerifierTokenChecksBlind" => verifier::token_checks_blind(place.town().await).await,
         "OutboxDrainStale" => outbox::stale(place).await,
         "OutboxDrainMetricsAbsent" => outbox::metrics_absent(place).await,
+        "OutboxWorkerUnavailable" => outbox::worker_unavailable(place).await,
         "OutboxBacklogAge" => outbox::backlog_age(place).await,
         "OutboxDeadLetters" => outbox::dead_letters(place).await,
         "OutboxEventsLost" => outbox::events_lost(place).await,

@@ -21,7 +21,7 @@ pub(super) async fn stale(place: Place) {
     let (suspended, deserted) = ("outbox-suspended-and-stale", "outbox-workers-and-stale");
     place.stack.schedule_of(DRAIN, suspended, true);
     place.stack.schedule_of(DRAIN, deserted, true);
-    place.stack.employ(DRAIN, deserted, 2);
+    place.stack.employ(DRAIN, deserted, 2, 0);
     let deserted = in_namespace(&place, deserted);
     let db = TestDb::new().await;
     let here = post(&place, &db);
@@ -53,12 +53,34 @@ pub(super) async fn metrics_absent(place: Place) {
     place.stack.schedule_of(DRAIN, suspended, true);
     place.stack.holds("rollcall:job_suspended{job=\"outbox-drain\"}", "the suspended CronJob is known").await;
     place.stack.schedule_of(DRAIN, &place.namespace, false);
+    // By its neighbour the rule knows that the CronJob is ours.
+    for namespace in [suspended, &*place.namespace] {
+        place.stack.schedule(namespace, false);
+    }
     place.fires().await;
     let db = TestDb::new().await;
     let here = post(&place, &db);
     here.run(&here.drain(), 0, "nothing_to_do").await;
     place.is_over().await;
     place.is_quiet(suspended).await;
+}
+
+/// One of two does not come up; what the other one pushes says nothing of it.
+pub(super) async fn worker_unavailable(place: Place) {
+    // By its neighbour the rule knows that the Deployment is ours.
+    place.stack.schedule(&place.namespace, false);
+    place.stack.schedule_of(DRAIN, &place.namespace, true);
+    place.stack.employ(DRAIN, &place.namespace, 2, 0);
+    let db = TestDb::new().await;
+    let here = post(&place, &db);
+    here.run(&here.drain(), 0, "nothing_to_do").await;
+    place.is_quiet(&place.namespace).await;
+    place.stack.employ(DRAIN, &place.namespace, 2, 1);
+    place.fires().await;
+    here.run(&here.drain(), 0, "nothing_to_do").await;
+    place.still_fires().await;
+    place.stack.employ(DRAIN, &place.namespace, 2, 0);
+    place.is_over().await;
 }
 
 /// A run that may not take all leaves old events behind.
