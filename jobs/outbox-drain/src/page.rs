@@ -252,7 +252,7 @@ impl<S: Sink> Drain<'_, S> {
         let is_unclear = |&&(batch, event, verdict): &&(usize, usize, Verdict)| match verdict {
             Verdict::Silent => true,
             Verdict::Failed => !is_alive && was_held(batch, event),
-            Verdict::ForGood | Verdict::Refused => false,
+            Verdict::ForGood | Verdict::Refused | Verdict::Gone | Verdict::Limited => false,
         };
         if !was_in_trouble && let Some(&(batch, ..)) = verdicts.iter().find(is_unclear) {
             let findings = self.sink.check().await;

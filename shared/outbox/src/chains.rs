@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::{StreamExt, stream};
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
     Aggregate, Event,
@@ -18,6 +18,8 @@ use crate::{
 /// After so long no further attempt is begun: what arrived is deleted before much more does, since an interruption between
 /// the two repeats it.
 const SLICE: Duration = Duration::from_secs(2);
+/// After so many limits in a row, with nothing taken between them, the rest is left: the limit is the whole sink's.
+const LIMITS: usize = 3;
 
 /// How an attempt ended.
 #[derive(Debug)]
@@ -35,22 +37,46 @@ pub(crate) enum End {
 /// Tries the events, at most `width` at once, and begins no try after two seconds; says what became of them, where
 /// [`crate::judge`] has the last word. At least one is tried.
 pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
+    publish_with(&Semaphore::new(width), events, width, attempt).await
+}
+
+/// The same where the tries of all partitions share `permits`: each needs one, and they are given in the order of asking. The
+/// two seconds go on while one is waited for, since what others have published meanwhile is deleted only when all are through.
+/// At least one event of all partitions is tried.
+pub(crate) async fn publish_with(
+    permits: &Semaphore,
+    events: &[Event],
+    width: usize,
+    attempt: impl AsyncFn(&Event) -> End,
+) -> Published {
     let ends: RefCell<Vec<Option<End>>> = RefCell::new(events.iter().map(|_| None).collect());
     let (anything_taken, silence, stopped) = (Cell::new(false), Cell::new(false), Cell::new(false));
+    let limits_in_a_row = Cell::new(0);
     let ends_at = Instant::now() + SLICE;
-    let may_go_on = || !stopped.get() && (!silence.get() || anything_taken.get()) && Instant::now() < ends_at;
+    let may_go_on = || {
+        let is_over = stopped.get() || limits_in_a_row.get() >= LIMITS || Instant::now() >= ends_at;
+        !is_over && (!silence.get() || anything_taken.get())
+    };
     let (attempt, ends_ref) = (&attempt, &ends);
     let (taken, silent, stop, may_go_on) = (&anything_taken, &silence, &stopped, &may_go_on);
+    let limits = &limits_in_a_row;
     stream::iter(chains(events))
         .for_each_concurrent(width, async |chain: Vec<usize>| {
             for place in chain {
+                // It is never closed.
+                let Ok(_permit) = permits.acquire().await else { return };
+                // Not before: the wait may have been long.
                 if !may_go_on() {
                     return;
                 }
                 let end = attempt(&events[place]).await;
                 let goes_on = matches!(end, End::Taken);
                 match &end {
-                    End::Taken => taken.set(true),
+                    End::Taken => {
+                        taken.set(true);
+                        limits.set(0);
+                    }
+                    End::Refused(rejection) if rejection.verdict == Verdict::Limited => limits.set(limits.get() + 1),
                     End::Refused(_) => {}
                     End::Silence(_) => silent.set(true),
                     End::Stop(_) => stop.set(true),

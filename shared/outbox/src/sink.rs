@@ -154,6 +154,10 @@ pub enum Verdict {
     ForGood,
     /// The sink does not like the event. Where it likes nobody's, it is the sink.
     Refused,
+    /// The sink says that it is gone for good: where it takes others, for the event's aggregate alone.
+    Gone,
+    /// The sink wants no more for now, of the event's aggregate or of all: nobody is to blame.
+    Limited,
     /// The sink failed over the event: the event may be wrong as well as the sink be ill.
     Failed,
     /// The sink took the event and gave no answer: it may be gone as well as the event be wrong.

@@ -1,5 +1,6 @@
 use std::time::Duration;
 
+use futures::FutureExt;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 use tokio::sync::{Notify, Semaphore};
@@ -27,6 +28,10 @@ fn soft(reason: &str) -> Rejection {
 
 fn for_good() -> Rejection {
     Rejection { reason: "too large".to_owned(), verdict: Verdict::ForGood, retry_after: None }
+}
+
+fn limited() -> End {
+    End::Refused(Rejection { verdict: Verdict::Limited, ..soft("no more for now") })
 }
 
 /// One letter for each event: published, rejected, left.
@@ -142,4 +147,50 @@ async fn silence_is_the_sinks_unless_others_are_answered() {
     assert_eq!((fates(&published).as_str(), published.trouble), ("--", Some(SinkError::unavailable("no answer"))));
     let published = one_by_one("abc", |seq| if seq == 2 { silent() } else { End::Taken }).await;
     assert_eq!((fates(&published).as_str(), published.trouble), ("prp", None));
+}
+
+#[tokio::test]
+async fn who_waits_for_a_permit_begins_nothing_once_the_sink_has_stopped() {
+    let (permits, tries) = (Semaphore::new(1), Cell::new(0));
+    let published = publish_with(&permits, &events("ab"), 2, async |_| {
+        tries.set(tries.get() + 1);
+        // The other one asks for its permit meanwhile.
+        tokio::task::yield_now().await;
+        End::Stop(SinkError::unavailable("gone"))
+    })
+    .await;
+    assert_eq!((fates(&published).as_str(), tries.get()), ("--", 1));
+}
+
+#[tokio::test]
+async fn a_publish_that_is_dropped_gives_its_permits_back_also_to_those_that_wait() {
+    let (permits, events) = (Semaphore::new(1), events("ab"));
+    let never = publish_with(&permits, &events, 2, async |_| std::future::pending::<End>().await);
+    let mut other = Box::pin(publish_with(&permits, &events, 2, async |_| End::Taken));
+    {
+        let mut never = Box::pin(never);
+        assert!(never.as_mut().now_or_never().is_none(), "it has the permit");
+        assert!(other.as_mut().now_or_never().is_none(), "the permit is taken");
+    }
+    assert_eq!(fates(&other.await), "pp");
+}
+
+#[tokio::test]
+async fn a_limit_for_one_aggregate_leaves_that_one_alone() {
+    let published = one_by_one("abab", |seq| if seq == 1 { limited() } else { End::Taken }).await;
+    assert_eq!(
+        (fates(&published).as_str(), published.trouble),
+        ("-p-p", Some(SinkError::unavailable("no more for now")))
+    );
+}
+
+#[tokio::test]
+async fn three_limits_in_a_row_leave_the_rest() {
+    let tries = Cell::new(0);
+    let published = one_by_one("abcdefg", |seq| {
+        tries.set(tries.get() + 1);
+        if seq == 3 { End::Taken } else { limited() }
+    })
+    .await;
+    assert_eq!((fates(&published).as_str(), tries.get()), ("--p----", 6));
 }

@@ -25,13 +25,14 @@ pub(super) fn judge(status: StatusCode, headers: &HeaderMap, now: OffsetDateTime
         300..=399 => End::Stop(SinkError::Refused(format!(
             "{reason}, a redirect, and none is followed: set WEBHOOK_URL to where it leads"
         ))),
-        410 => End::Stop(SinkError::Refused(format!("{reason}: it is gone for good; change WEBHOOK_URL or the sink"))),
+        // Not for good: an endpoint that goes away answers some of a page with 2xx before it is gone for all.
+        410 => End::Refused(Rejection { reason, verdict: Verdict::Gone, retry_after }),
         413 => End::Refused(Rejection {
             reason: format!("{reason}: too large"),
             verdict: Verdict::ForGood,
             retry_after: None,
         }),
-        429 => End::Stop(SinkError::Unavailable { reason, retry_after }),
+        429 => End::Refused(Rejection { reason, verdict: Verdict::Limited, retry_after }),
         // These judge the message; all others (who may call, where, and every 5xx) say nothing of it.
         400 | 406 | 409 | 415 | 422 => End::Refused(Rejection { reason, verdict: Verdict::Refused, retry_after }),
         _ => End::Refused(Rejection { reason, verdict: Verdict::Failed, retry_after }),

@@ -14,18 +14,22 @@ use reqwest::{Client, Response, StatusCode, header::CONTENT_TYPE};
 use runtime::Clock;
 use serde::Serialize;
 use time::OffsetDateTime;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 
 use self::addresses::{NameError, Resolver};
 pub use self::{endpoint::Endpoint, signature::SigningKeys};
 use crate::{
     Body, Event, Sink,
+    blame::gone,
     causes::{causes, is_tls},
     chains::{self, End},
     sink::{Batch, Finding, Published, Rejection, SinkError, Verdict},
 };
 
-/// Calls at once, each for another aggregate.
+/// Calls at once, over all partitions: a small receiver queues a few connections and has a few dozen workers. Beyond that
+/// calls wait there, and an event that had no answer in time would be blamed for it.
+const CALLS: usize = 32;
+/// Of a partition, each for another aggregate: half, so that one whose calls are slow leaves room for the others.
 const WIDTH: usize = 16;
 /// Longest time for a call.
 const CALL: Duration = Duration::from_secs(10);
@@ -43,6 +47,8 @@ pub struct WebhookSink {
     keys: SigningKeys,
     clock: Clock,
     http: OnceCell<Client>,
+    /// A permit for each call.
+    permits: Semaphore,
 }
 
 /// What is posted.
@@ -59,7 +65,7 @@ impl WebhookSink {
     /// A sink that connects with its first event. `clock` stamps the attempts; receivers refuse stamps that are minutes
     /// off.
     pub fn new(endpoint: Endpoint, keys: SigningKeys, clock: Clock) -> Self {
-        Self { endpoint, keys, clock, http: OnceCell::new() }
+        Self { endpoint, keys, clock, http: OnceCell::new(), permits: Semaphore::new(CALLS) }
     }
 
     async fn http(&self) -> Result<&Client, SinkError> {
@@ -108,7 +114,9 @@ impl WebhookSink {
 impl Sink for WebhookSink {
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
         let http = self.http().await?;
-        Ok(chains::publish(batch.events, WIDTH, async |event| self.attempt(http, event).await).await)
+        // The time of a call begins when it has its permit.
+        let (permits, events) = (&self.permits, batch.events);
+        Ok(chains::publish_with(permits, events, WIDTH, async |event| self.attempt(http, event).await).await)
     }
 
     /// Connects and asks for the headers alone, since an endpoint is made to take events and nothing else: any answer
@@ -124,6 +132,10 @@ impl Sink for WebhookSink {
                 let text = format!("the endpoint answers (HEAD: {})", status.as_u16());
                 match answer::judge(status, response.headers(), self.clock.now()) {
                     End::Stop(error) => vec![Finding::Bad(error)],
+                    End::Refused(Rejection { reason, verdict: Verdict::Limited, retry_after }) => {
+                        vec![Finding::Bad(SinkError::Unavailable { reason, retry_after })]
+                    }
+                    End::Refused(Rejection { reason, verdict: Verdict::Gone, .. }) => vec![Finding::Bad(gone(&reason))],
                     // One that does not know the method need not: only events are posted.
                     _ if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED => {
                         vec![Finding::Warning(format!("{text}: it may be ill"))]
@@ -167,6 +179,11 @@ fn unanswered(error: &reqwest::Error) -> End {
         } else {
             "the endpoint cannot be reached"
         }));
+    }
+    // In TLS 1.3 an endpoint may refuse a connection after the handshake is over for us. No event causes that.
+    if causes(error).any(is_tls) {
+        let reason = "the endpoint broke TLS off: does it ask for a client certificate?";
+        return End::Stop(SinkError::unavailable(reason));
     }
     End::Silence(
         if error.is_timeout() {

@@ -3,10 +3,11 @@
 use std::{fmt::Write, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use futures::future::join_all;
 use harness::{Answer, Fault, FaultProxy, WebhookReceiver};
 use outbox::{
-    Sink,
-    sink::{Finding, SinkError},
+    Event, Sink,
+    sink::{Batch, Finding, Lane, Published, SinkError},
     webhook::{Endpoint, SigningKeys, WebhookSink},
 };
 use runtime::{Clock, Secret};
@@ -87,6 +88,37 @@ async fn aggregates_go_beside_each_other_and_their_events_one_after_the_other() 
     }
 }
 
+/// So many partitions beside each other, with so many aggregates each.
+async fn publish_beside(sink: &WebhookSink, partitions: u16, aggregates: i64) -> Vec<Published> {
+    let of_one = |partition: u16| {
+        let first = i64::from(partition) * aggregates;
+        let events = (first..first + aggregates).map(|seq| event(seq, &seq.to_string(), "1")).collect();
+        (Lane { partition, token: 1 }, events)
+    };
+    let all: Vec<(Lane, Vec<Event>)> = (0..partitions).map(of_one).collect();
+    let publishing = all.iter().map(|(lane, events)| sink.publish(Batch { lane: *lane, number: 1, events }));
+    join_all(publishing).await.into_iter().map(Result::unwrap).collect()
+}
+
+#[tokio::test]
+async fn no_more_than_32_calls_are_open_however_many_partitions_there_are() {
+    let receiver = WebhookReceiver::start();
+    receiver.answer(Answer::status(204).after(Duration::from_millis(50)));
+    let published = publish_beside(&sink(&receiver.url()), 8, 20).await;
+    assert_eq!(published.iter().map(fates).collect::<String>(), "p".repeat(160));
+    assert_eq!(receiver.most_open(), 32);
+}
+
+#[tokio::test]
+async fn a_call_that_would_have_to_wait_for_others_for_too_long_is_not_made() {
+    let receiver = WebhookReceiver::start();
+    receiver.answer(Answer::status(204).after(Duration::from_secs(3)));
+    let published = publish_beside(&sink(&receiver.url()), 3, 16).await;
+    assert_eq!(published.iter().map(fates).collect::<String>(), "p".repeat(32) + &"-".repeat(16));
+    assert!(published.iter().all(|one| one.trouble.is_none()), "{published:?}");
+    assert_eq!(receiver.received().len(), 32);
+}
+
 #[tokio::test]
 async fn a_name_that_resolves_to_a_private_address_is_refused() {
     let receiver = WebhookReceiver::start();
@@ -123,6 +155,38 @@ async fn what_is_no_tls_is_an_outage() {
     let error = published.trouble.unwrap();
     assert!(is_unavailable(&error) && error.to_string().contains("TLS"), "{error}");
     assert!(receiver.received().is_empty());
+}
+
+#[tokio::test]
+async fn a_tls_handshake_that_does_not_end_is_no_connection() {
+    // The system takes the connection, and nobody speaks.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let sink = sink(&format!("https://{}/hook", listener.local_addr().unwrap()));
+    let published = publish(&sink, &events("a")).await.unwrap();
+    assert_eq!(fates(&published), "-");
+    let error = published.trouble.unwrap();
+    assert!(is_unavailable(&error) && error.to_string().contains("no connection"), "{error}");
+}
+
+#[tokio::test]
+async fn an_event_for_which_no_connection_can_be_made_is_left_though_another_was_taken() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // When the first event is answered nobody listens any more.
+        drop(listener);
+        let mut request = vec![0; 64 * 1024];
+        assert!(stream.read(&mut request).await.unwrap() > 0);
+        stream.write_all(b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await.unwrap();
+        // Dropped only when the answer was read.
+        stream
+    });
+    let published = publish(&sink(&url), &events("aa")).await.unwrap();
+    assert_eq!(fates(&published), "p-");
+    let error = published.trouble.unwrap();
+    assert!(is_unavailable(&error) && error.to_string().contains("reached"), "{error}");
+    answering.await.unwrap();
 }
 
 #[tokio::test]
@@ -199,6 +263,18 @@ async fn check_says_whether_the_endpoint_is_there() {
     assert!(matches!(findings.as_slice(), [Finding::Good(_)]), "{findings:?}");
     assert_eq!(receiver.received()[0].method, "HEAD");
     receiver.stop();
+    let findings = sink.check().await;
+    assert!(matches!(findings.as_slice(), [Finding::Bad(SinkError::Unavailable { .. })]), "{findings:?}");
+}
+
+#[tokio::test]
+async fn check_tells_an_endpoint_that_is_gone_and_one_that_takes_no_more_for_now() {
+    let receiver = WebhookReceiver::start();
+    let sink = sink(&receiver.url());
+    receiver.answer(Answer::status(410));
+    let findings = sink.check().await;
+    assert!(matches!(findings.as_slice(), [Finding::Bad(SinkError::Refused(_))]), "{findings:?}");
+    receiver.answer(Answer::status(429));
     let findings = sink.check().await;
     assert!(matches!(findings.as_slice(), [Finding::Bad(SinkError::Unavailable { .. })]), "{findings:?}");
 }

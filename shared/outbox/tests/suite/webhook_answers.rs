@@ -79,7 +79,7 @@ async fn an_overloaded_endpoint_is_left_alone_as_long_as_it_asks() {
 
 #[tokio::test]
 async fn any_other_answer_is_the_events_as_long_as_others_are_taken() {
-    for status in [400, 401, 403, 404, 408, 409, 422, 451, 500, 501, 502, 503, 504] {
+    for status in [400, 401, 403, 404, 408, 409, 410, 422, 451, 500, 501, 502, 503, 504] {
         let (published, receiver) = about_x(Answer::status(status).header("retry-after", "9"), "xaxb").await;
         assert_eq!((fates(&published).as_str(), &published.trouble), ("rp-p", &None), "{status}");
         let Fate::Rejected(rejection) = &published.fates[0] else { unreachable!("see above") };

@@ -47,6 +47,15 @@ pub(crate) fn posts_about(receiver: &WebhookReceiver, account: &str) -> usize {
     posts(receiver).iter().filter(|received| received.data("aggregate_id") == account).count()
 }
 
+/// Nothing is held back, and nobody's attempt is counted.
+pub(crate) async fn assert_nobody_is_blamed(ground: &Ground) {
+    let blamed = "SELECT (SELECT count(*) FROM outbox_held) + (SELECT count(*) FROM outbox_dead_letters)";
+    assert_eq!(ground.number(blamed).await, 0, "no event is to blame");
+    let retried =
+        "SELECT coalesce(sum(value), 0)::bigint FROM job_counters WHERE metric = 'rollcall_outbox_retried_total'";
+    assert_eq!(ground.number(retried).await, 0);
+}
+
 fn mark(received: &Received) -> i64 {
     received.data("payload")["mark"].as_i64().unwrap()
 }

@@ -31,6 +31,7 @@ mod stdout;
 mod support;
 mod webhook;
 mod webhook_blame;
+mod webhook_limits;
 mod webhook_outage;
 mod webhook_slow;
 mod worker;

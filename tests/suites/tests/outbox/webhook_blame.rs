@@ -54,6 +54,23 @@ async fn an_event_over_which_the_receiver_fails_while_it_takes_others_becomes_a_
 }
 
 #[tokio::test]
+async fn an_account_that_is_gone_while_others_are_taken_becomes_a_dead_letter_alone() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    // A run must not come to its second try by itself.
+    receiver.answer_about("poor", [Answer::status(410).header("retry-after", "60")]);
+    ground.enqueue(&["poor", "rich", "poor", "fair"], 1).await;
+    let run = drain(&ground, &receiver).env("MAX_ATTEMPTS", "2");
+    let finished = run.run().await.expect_code(0);
+    assert_eq!(counted(&ground).await, (1, 0), "{finished}");
+    // It was refused while others were taken: from now on also where there are none.
+    later(&ground).await;
+    let finished = run.run().await.expect_code(0);
+    assert_eq!(counted(&ground).await, (2, 1), "{finished}");
+    assert_eq!(ground.backlog().await, 1, "the event behind it waits");
+    assert_arrived(&receiver, [1, 2, 4]);
+}
+
+#[tokio::test]
 async fn an_outage_burns_no_attempt_of_an_event_that_was_refused_before() {
     let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
     receiver.answer_about("poor", [no().header("retry-after", "60")]);

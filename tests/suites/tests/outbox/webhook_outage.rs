@@ -6,18 +6,9 @@ use harness::{Answer, Certificates, TlsServer, WebhookReceiver, wait_until};
 use nix::sys::signal::Signal;
 
 use crate::{
-    hook::{SECRET, assert_arrived, drain, marks, posts_about, to},
+    hook::{SECRET, assert_arrived, assert_nobody_is_blamed, drain, marks, posts_about, to},
     support::{Ground, LIMIT},
 };
-
-/// Nothing is held back, and nobody's attempt is counted.
-async fn assert_nobody_is_blamed(ground: &Ground) {
-    let blamed = "SELECT (SELECT count(*) FROM outbox_held) + (SELECT count(*) FROM outbox_dead_letters)";
-    assert_eq!(ground.number(blamed).await, 0, "no event is to blame");
-    let retried =
-        "SELECT coalesce(sum(value), 0)::bigint FROM job_counters WHERE metric = 'rollcall_outbox_retried_total'";
-    assert_eq!(ground.number(retried).await, 0);
-}
 
 /// An answer that nobody waits for.
 fn never() -> Answer {
@@ -138,6 +129,39 @@ async fn a_receiver_that_is_gone_for_good_is_told_as_configuration() {
     assert!(finished.last()["error"].as_str().unwrap().contains("WEBHOOK_URL"), "{finished}");
     assert_eq!(ground.backlog().await, 6);
     assert_nobody_is_blamed(&ground).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_leads_elsewhere_is_not_followed_and_told_as_configuration() {
+    let (ground, receiver, elsewhere) = (Ground::new().await, WebhookReceiver::start(), WebhookReceiver::start());
+    ground.fill(6, 2).await;
+    receiver.answer(Answer::status(308).header("location", elsewhere.url()));
+    let finished = drain(&ground, &receiver).run().await.expect_code(78);
+    let error = finished.last()["error"].as_str().unwrap();
+    assert!(error.contains("308, a redirect") && error.contains("WEBHOOK_URL"), "{finished}");
+    assert!(elsewhere.received().is_empty(), "{finished}");
+    assert_eq!(ground.backlog().await, 6);
+    assert_nobody_is_blamed(&ground).await;
+}
+
+#[tokio::test]
+async fn a_receiver_that_gives_no_event_an_answer_burns_nobodys_attempt() {
+    let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
+    ground.fill(6, 3).await;
+    // It answers when it is asked whether it is there.
+    for account in ["a0", "a1", "a2"] {
+        receiver.answer_about(account, [never()]);
+    }
+    // Time for the ten seconds of one try, and not for those of a second.
+    let finished = drain(&ground, &receiver).env("MAX_RUNTIME", "18s").run().await.expect_code(75);
+    assert!(finished.last()["error"].as_str().unwrap().contains("did not answer within 10 s"), "{finished}");
+    assert_eq!(ground.backlog().await, 6);
+    assert_nobody_is_blamed(&ground).await;
+    for account in ["a0", "a1", "a2"] {
+        receiver.answer_about(account, [Answer::status(204)]);
+    }
+    drain(&ground, &receiver).run().await.expect_code(0);
+    assert_arrived(&receiver, 1..=6);
 }
 
 #[tokio::test]

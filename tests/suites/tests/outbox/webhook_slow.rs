@@ -50,7 +50,7 @@ async fn what_was_delivered_before_the_end_is_deleted_and_hardly_anything_is_rep
 async fn what_was_delivered_beside_the_failure_of_another_is_deleted_also_behind_a_page_that_is_still_written() {
     let (ground, receiver) = (Ground::new().await, WebhookReceiver::start());
     ground.enqueue(&["well", "ill", "well", "ill"], 1).await;
-    receiver.answer_about("ill", [Answer::status(204), Answer::status(410).after(Duration::from_millis(300))]);
+    receiver.answer_about("ill", [Answer::status(204), Answer::status(302).after(Duration::from_millis(300))]);
     // The first page cannot be deleted before the second has met its failure.
     let keeper = ground.keep(1).await;
     let run = drain(&ground, &receiver).env("BATCH_SIZE", "2").start();
