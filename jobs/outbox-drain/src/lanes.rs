@@ -28,6 +28,8 @@ pub(crate) struct Own {
     pub floor: i64,
     /// Number of the last event that PostgreSQL knows to be published.
     pub acknowledged: i64,
+    /// The number that PostgreSQL knows counts the events of another stream.
+    pub is_renamed: bool,
     /// Number of the next batch.
     pub next: u64,
     /// The sink must be asked what is in flight before anything is read.
@@ -89,6 +91,7 @@ impl Lanes {
                 server: taken.server,
                 floor: taken.floor,
                 acknowledged: taken.acknowledged,
+                is_renamed: taken.is_renamed,
                 next: 1,
                 is_unknown: true,
                 is_fresh: true,

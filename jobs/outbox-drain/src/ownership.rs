@@ -131,7 +131,9 @@ impl<S: Sink> Drain<'_, S> {
         let mut lost = 0;
         for (partition, own, answer) in &adopted {
             let last = answer.last_number.unwrap_or(0).max(own.acknowledged);
-            owned.add(*partition, own.token, own.server, 0, last);
+            // Where nothing comes of it, a name that was tried must not cost the numbers under the other.
+            let is_to_tell = !own.is_renamed || !answer.published.is_empty();
+            owned.add(*partition, own.token, own.server, 0, if is_to_tell { last } else { 0 });
             if let Some(known) = answer.last_number.filter(|known| *known < own.acknowledged) {
                 lost += own.acknowledged.abs_diff(known);
                 error!(
@@ -188,6 +190,7 @@ impl<S: Sink> Drain<'_, S> {
                 own.acknowledged = own.acknowledged.max(answer.last_number.unwrap_or(0));
                 own.next = 1;
                 own.is_unknown = false;
+                own.is_renamed = false;
             }
         }
         Ok(true)

@@ -109,6 +109,7 @@ impl<S: Sink> Batch for Drain<'_, S> {
             // What the page before brought to light was not known when this one was read.
             for claimed in &mut claimed {
                 self.leave_out_held(claimed);
+                self.put_back_due(claimed);
             }
         }
         if !self.lanes.borrow().hold(Instant::now()) {
@@ -214,6 +215,14 @@ impl<S: Sink> Drain<'_, S> {
         let mut stays_too = stays.clone();
         claimed.events.retain(|_| stays.next().unwrap_or(false));
         claimed.keys.retain(|_| stays_too.next().unwrap_or(false));
+    }
+
+    /// Those that were rejected before come behind the others, all of an aggregate: they may take the sink's time once more.
+    fn put_back_due(&self, claimed: &mut Claimed) {
+        let held = self.held.borrow();
+        let mut both: Vec<(Event, Key)> = claimed.events.drain(..).zip(claimed.keys.drain(..)).collect();
+        both.sort_by_key(|(_, key)| held.is_due(key.aggregate));
+        (claimed.events, claimed.keys) = both.into_iter().unzip();
     }
 
     async fn publish(&self, claimed: &Claimed) -> Result<Published, SinkError> {

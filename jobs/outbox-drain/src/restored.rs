@@ -72,8 +72,8 @@ impl<S: Sink> Drain<'_, S> {
         error!(
             missed,
             published_again = ?again.iter().map(|(partition, _)| partition).collect::<Vec<_>>(),
-            "PostgreSQL has lost that events were published, or OUTBOX_STREAM named another stream in between: they are \
-             deleted, but for those of partitions that the stream does not show whole"
+            "PostgreSQL has lost that events were published: they are deleted, but for those of partitions that the stream does \
+             not show whole"
         );
         let mut failed = None;
         for (partition, token) in again {
@@ -91,8 +91,12 @@ impl<S: Sink> Drain<'_, S> {
     }
 }
 
-/// How many events the sink has numbered that PostgreSQL does not know of, beside those in flight.
+/// How many events the sink has numbered that PostgreSQL does not know of, beside those in flight. Of a stream that another
+/// one was named after, it need not know.
 fn missing((_, own, answer): &Answer) -> i64 {
+    if own.is_renamed {
+        return 0;
+    }
     let in_flight = i64::try_from(answer.published.len()).unwrap_or(i64::MAX);
     answer.last_number.map_or(0, |last| (last - own.acknowledged - in_flight).max(0))
 }

@@ -188,25 +188,23 @@ impl Outage {
 /// more: then we wait and take them. So we do while the number of partitions is being changed, when nobody holds one.
 async fn others_are_at_it<S: Sink>(drain: &Drain<'_, S>, seen: &mut Option<Vec<Foreign>>) -> Result<bool, JobError> {
     let share = drain.settings.share;
-    let (own, split) = {
-        let lanes = drain.lanes.borrow();
-        (lanes.partitions(), lanes.count())
-    };
+    let own = drain.lanes.borrow().partitions();
     let (is_closed, foreign, left) = drain
         .ctx
         .db
         .transaction("look at the partitions of others", async |tx| {
-            let is_closed = partitions::split(tx, OutboxDrain::NAME, share).await?.is_closed;
+            // Ours may be of before a change of their number.
+            let split = partitions::split(tx, OutboxDrain::NAME, share).await?;
             let foreign = partitions::foreign(tx, share, &own).await?;
             let places: Vec<Place> = (0..store::outbox::BUCKETS)
                 .filter_map(|bucket| {
-                    let of = foreign.iter().find(|foreign| foreign.partition == bucket % split)?;
+                    let of = foreign.iter().find(|foreign| foreign.partition == bucket % split.partitions)?;
                     Some(Place { bucket, after: of.floor })
                 })
                 .collect();
             pages::by_the_key(tx).await?;
             let left = !places.is_empty() && !pages::read(tx, &places, 1, 1).await?.events.is_empty();
-            Ok::<_, sqlx::Error>((is_closed, foreign, left))
+            Ok::<_, sqlx::Error>((split.is_closed, foreign, left))
         })
         .await?;
     if !left {

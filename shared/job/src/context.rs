@@ -200,7 +200,7 @@ impl Context {
     }
 
     /// What was said last.
-    pub(crate) fn remaining(&self) -> u64 {
+    pub fn remaining(&self) -> u64 {
         self.numbers().remaining
     }
 

@@ -4,11 +4,15 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    pin::pin,
     time::Duration,
 };
 
 use futures::{StreamExt, stream};
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, timeout},
+};
 
 use crate::{
     Aggregate, Event,
@@ -18,6 +22,9 @@ use crate::{
 /// After so long no further attempt is begun: what arrived is deleted before much more does, since an interruption between
 /// the two repeats it.
 const SLICE: Duration = Duration::from_secs(2);
+/// An attempt that lasts longer gives its permit to others, and waits on: some that hang must not keep everybody from theirs.
+/// So in a slice twice as many begin as there are permits, at most.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// After so many limits in a row, with nothing taken between them, the rest is left: the limit is the whole sink's.
 const LIMITS: usize = 3;
 
@@ -40,7 +47,8 @@ pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncF
     publish_with(&Semaphore::new(width), events, width, attempt).await
 }
 
-/// The same where the tries of all partitions share `permits`: each needs one, and they are given in the order of asking. The
+/// The same where the tries of all partitions share `permits`: each needs one for its first second, and they are given in the
+/// order of asking. The
 /// two seconds go on while one is waited for, since what others have published meanwhile is deleted only when all are through.
 /// At least one event of all partitions is tried.
 pub(crate) async fn publish_with(
@@ -64,12 +72,18 @@ pub(crate) async fn publish_with(
         .for_each_concurrent(width, async |chain: Vec<usize>| {
             for place in chain {
                 // It is never closed.
-                let Ok(_permit) = permits.acquire().await else { return };
+                let Ok(permit) = permits.acquire().await else { return };
                 // Not before: the wait may have been long.
                 if !may_go_on() {
                     return;
                 }
-                let end = attempt(&events[place]).await;
+                let mut attempting = pin!(attempt(&events[place]));
+                let end = timeout(PATIENCE, &mut attempting).await;
+                drop(permit);
+                let end = match end {
+                    Ok(end) => end,
+                    Err(_) => attempting.await,
+                };
                 let goes_on = matches!(end, End::Taken);
                 match &end {
                     End::Taken => {

@@ -80,7 +80,7 @@ pub struct Batch<'a> {
     /// Counts the owner's batches of this partition, from 1 and without a gap: a batch is published only after the one
     /// before it. The same number again is the same batch.
     pub number: u64,
-    /// In the order of `seq`.
+    /// Those of an aggregate in the order of `seq`; for a [`Sink::PIPELINED`] sink all.
     pub events: &'a [Event],
 }
 

@@ -176,6 +176,22 @@ async fn a_publish_that_is_dropped_gives_its_permits_back_also_to_those_that_wai
 }
 
 #[tokio::test]
+async fn an_attempt_that_lasts_lets_others_begin() {
+    let (permits, other, events) = (Semaphore::new(1), Notify::new(), events("ab"));
+    let published = publish_with(&permits, &events, 2, async |event| {
+        if event.seq == 1 {
+            other.notified().await;
+        } else {
+            other.notify_one();
+        }
+        End::Taken
+    });
+    let published =
+        tokio::time::timeout(Duration::from_secs(30), published).await.expect("the other one gets its turn");
+    assert_eq!(fates(&published), "pp");
+}
+
+#[tokio::test]
 async fn a_limit_for_one_aggregate_leaves_that_one_alone() {
     let published = one_by_one("abab", |seq| if seq == 1 { limited() } else { End::Taken }).await;
     assert_eq!(

@@ -26,6 +26,8 @@ pub struct Taken {
     pub floor: i64,
     /// Number (`n`) of the last event of the stream whose publication was acknowledged; 0 for a stream that is new.
     pub acknowledged: i64,
+    /// The number that is known counts the events of another stream.
+    pub is_renamed: bool,
     /// When the server started: another one may be a standby that lacks the last transactions.
     pub server: OffsetDateTime,
 }
@@ -121,6 +123,7 @@ pub async fn take(
             ORDER BY random() LIMIT $5 FOR UPDATE OF outbox_partitions SKIP LOCKED)
         RETURNING partition, fencing_token, floor,
             CASE WHEN stream IS NOT DISTINCT FROM coalesce($4, stream) THEN acknowledged ELSE 0 END AS "acknowledged!",
+            stream IS NOT NULL AND stream IS DISTINCT FROM coalesce($4, stream) AS "is_renamed!",
             pg_postmaster_start_time() AS "server!""#,
         run_id,
         share.count,

@@ -70,20 +70,22 @@ pub async fn state(tx: &mut PgConnection, counted: i32) -> Result<State> {
                     LIMIT $1 + 1) AS first) END AS events FROM above),
         counted AS (SELECT above.events + below.events AS events FROM above, below),
         unread AS (
-            SELECT min(first.occurred_at) AS since FROM floors CROSS JOIN LATERAL (
+            -- PostgreSQL does not reckon with infinite times, and no metric is one.
+            SELECT min(GREATEST(LEAST(first.occurred_at, '9999-12-31Z'), '0001-01-01Z')) AS since
+            FROM floors CROSS JOIN LATERAL (
                 SELECT occurred_at FROM outbox_events AS e WHERE e.bucket = floors.bucket AND e.seq > floors.floor
                 ORDER BY e.bucket, e.seq LIMIT 1) AS first)
         SELECT
             CASE WHEN events <= $1 THEN events
                  ELSE GREATEST(events, pg_stat_get_live_tuples('outbox_events'::regclass))
             END AS "backlog!",
-            -- PostgreSQL does not reckon with infinite times.
-            extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM unread.since)::float8 AS unread_seconds,
-            extract(epoch FROM clock_timestamp())::float8 - extract(epoch FROM LEAST(unread.since,
-                (SELECT min(first.occurred_at) FROM outbox_held AS held CROSS JOIN LATERAL (
+            extract(epoch FROM clock_timestamp() - unread.since)::float8 AS unread_seconds,
+            extract(epoch FROM clock_timestamp() - LEAST(unread.since,
+                (SELECT min(GREATEST(LEAST(first.occurred_at, '9999-12-31Z'), '0001-01-01Z'))
+                 FROM outbox_held AS held CROSS JOIN LATERAL (
                     SELECT occurred_at FROM outbox_events AS e
                     WHERE e.bucket = held.bucket AND e.seq = held.seq ORDER BY e.bucket, e.seq LIMIT 1) AS first),
-                (SELECT min(dead.occurred_at) FROM outbox_held AS held
+                (SELECT min(GREATEST(LEAST(dead.occurred_at, '9999-12-31Z'), '0001-01-01Z')) FROM outbox_held AS held
                  JOIN outbox_dead_letters AS dead USING (aggregate_type, aggregate_id, seq)
                  WHERE held.next_attempt_at IS NULL)))::float8 AS oldest_seconds,
             (SELECT count(*) FROM outbox_held) AS "held!",

@@ -10,7 +10,7 @@ use store::outbox::enqueue;
 
 use crate::{
     reconcile::{counts, found},
-    support::{Entry, Ground, LIMIT, STREAM},
+    support::{Entry, Ground, LIMIT, STREAM, assert_ordered},
 };
 
 const COLUMNS: &str =
@@ -166,6 +166,24 @@ async fn so_it_is_when_postgresql_knows_of_no_publication_at_all() {
     assert!(run.stderr.contains("PostgreSQL has lost that events were published"), "{run}");
     drain_all(&ground).await;
     assert_all_went_out_again(&ground).await;
+}
+
+#[tokio::test]
+async fn another_name_in_between_is_no_loss_and_doubles_nothing() {
+    let ground = Ground::new().await;
+    killed_with_some_in_flight(&ground).await;
+    trim(&ground, 3000).await;
+    ground.execute("DELETE FROM job_leases").await;
+    ground.execute("UPDATE outbox_partitions SET expires_at = 'epoch'").await;
+    let elsewhere =
+        ground.drain().env("OUTBOX_STREAM", "elsewhere").env("MAX_EVENTS", "400").run().await.expect_code(0);
+    assert_eq!(elsewhere.last()["changed"], 400, "{elsewhere}");
+
+    let run = ground.run().await.expect_code(0);
+
+    assert!(!run.stderr.contains("PostgreSQL has lost"), "{run}");
+    assert_eq!(ground.backlog().await, 0);
+    assert_ordered(&ground.stream().await);
 }
 
 #[tokio::test]

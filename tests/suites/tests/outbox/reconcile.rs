@@ -248,9 +248,15 @@ async fn a_run_under_another_name_that_publishes_nothing_makes_no_number_forgott
     let mut redis = ground.db.redis();
     let () = redis.set("rolcall:events", "no stream").await.unwrap();
     elsewhere(&["run"]).run().await.expect_code(78);
-    let () = redis.del(&["rolcall:events", STREAM]).await.unwrap();
+    let () = redis.del("rolcall:events").await.unwrap();
+    // Nor one under a name of long ago.
+    assert_eq!(elsewhere(&["run"]).run().await.expect_code(0).last()["changed"], 1);
+    ground.fill(100, 10).await;
+    ground.run().await.expect_code(0);
+    assert_eq!(elsewhere(&["run"]).run().await.expect_code(0).last()["outcome"], "nothing_to_do");
+    let () = redis.del(STREAM).await.unwrap();
     let lost = found(&ground, 65).await;
-    assert_eq!(counts(&lost), [100, 0, 0, 0], "{lost}");
+    assert_eq!(counts(&lost), [200, 0, 0, 0], "{lost}");
 }
 
 #[tokio::test]

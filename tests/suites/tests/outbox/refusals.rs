@@ -170,6 +170,16 @@ async fn a_time_that_cannot_be_told_is_told_by_the_nearest_and_stops_nobody() {
             ))
             .await;
     }
+    // While they wait the metrics are told all the same.
+    let folder = tempfile::tempdir().unwrap();
+    let metrics = folder.path().join("drain.prom");
+    let mut redis = ground.db.redis();
+    let () = redis.set(STREAM, "not a stream").await.unwrap();
+    let waits = ground.drain().env("METRICS_TEXTFILE", &metrics).run().await.expect_code(78);
+    let told = std::fs::read_to_string(&metrics).unwrap_or_else(|error| panic!("{error}: {waits}"));
+    assert!(told.contains("rollcall_outbox_backlog_events") && !told.contains("Inf"), "{told}");
+    let () = redis.del(STREAM).await.unwrap();
+
     let run = ground.run().await.expect_code(0);
     assert!(!run.stderr.contains("gauges could not be read"), "{run}");
     ground.assert_whole(1..=20).await;

@@ -124,11 +124,22 @@ async fn the_number_of_partitions_changes_under_a_worker_and_order_and_numbers_h
 
 #[tokio::test]
 async fn a_bounded_run_goes_on_after_the_number_of_partitions_was_changed_beside_it() {
+    changed_beside_a_run(500).await;
+}
+
+#[tokio::test]
+async fn so_it_does_when_all_that_is_left_comes_under_another_partition() {
+    changed_beside_a_run(1).await;
+}
+
+async fn changed_beside_a_run(accounts: i64) {
     let ground = Ground::new().await;
-    ground.fill(60_000, 500).await;
-    // It gets no further than some pages.
+    ground.fill(60_000, accounts).await;
+    let apart = "SELECT count(*) FROM outbox_events WHERE bucket % 16 >= 3";
+    assert!(ground.number(apart).await > 0, "the partition that they have is none afterwards");
     let keeper = ground.keep(30_000).await;
-    let run = ground.drain().start();
+    // Slow enough to be in the middle when it sees that they are closed.
+    let run = ground.drain().env("BATCH_SIZE", "20").start();
     wait_until(LIMIT, "it waits", async || ground.is_anybody_waiting().await).await;
     let set = ground.asked(&["partitions", "set", "3"]).start();
     let closed = "SELECT count(*) FROM outbox_settings WHERE closed_until > clock_timestamp()";

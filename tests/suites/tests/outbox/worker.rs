@@ -136,6 +136,21 @@ async fn a_heartbeat_file_in_no_folder_is_told_as_configuration() {
 }
 
 #[tokio::test]
+async fn a_worker_that_is_stopped_while_the_outbox_is_locked_is_no_lost_run() {
+    let ground = Ground::new().await;
+    let worker = ground.asked(&["worker"]).start();
+    ground.fill(10, 4).await;
+    wait_until(LIMIT, "all are out", async || ground.backlog().await == 0).await;
+    let mut migration = ground.db.pool().begin().await.unwrap();
+    sqlx::query("LOCK TABLE outbox_events IN ACCESS EXCLUSIVE MODE").execute(&mut *migration).await.unwrap();
+    wait_until(LIMIT, "it waits", async || ground.is_anybody_waiting().await).await;
+    worker.signal(Signal::SIGTERM);
+    worker.wait(LIMIT).await.expect_code(143);
+    migration.rollback().await.unwrap();
+    assert_eq!(ground.number("SELECT count(*) FROM job_runs WHERE outcome = 'stopped'").await, 1);
+}
+
+#[tokio::test]
 async fn a_heartbeat_file_that_is_a_folder_is_told_as_configuration_and_is_no_life() {
     let ground = Ground::new().await;
     let folder = tempfile::tempdir().unwrap();
