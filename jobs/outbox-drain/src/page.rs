@@ -229,7 +229,13 @@ impl<S: Sink> Drain<'_, S> {
         if claimed.events.is_empty() {
             return Ok(Published { fates: Vec::new(), last_number: None, trouble: None });
         }
-        let batch = sink::Batch { lane: claimed.lane, number: claimed.number, events: &claimed.events };
+        let fresh = if S::PIPELINED {
+            claimed.events.len()
+        } else {
+            let held = self.held.borrow();
+            claimed.keys.iter().take_while(|key| !held.is_due(key.aggregate)).count()
+        };
+        let batch = sink::Batch { lane: claimed.lane, number: claimed.number, events: &claimed.events, fresh };
         self.sink.publish(batch).await
     }
 

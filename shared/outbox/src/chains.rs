@@ -11,20 +11,21 @@ use std::{
 use futures::{StreamExt, stream};
 use tokio::{
     sync::Semaphore,
+    task::yield_now,
     time::{Instant, timeout},
 };
 
 use crate::{
     Aggregate, Event,
-    sink::{Fate, Published, Rejection, SinkError, Verdict},
+    sink::{Batch, Fate, Published, Rejection, SinkError, Verdict},
 };
 
 /// After so long no further attempt is begun: what arrived is deleted before much more does, since an interruption between
 /// the two repeats it.
 const SLICE: Duration = Duration::from_secs(2);
 /// An attempt that lasts longer gives its permit to others, and waits on: some that hang must not keep everybody from theirs.
-/// So in a slice twice as many begin as there are permits, at most.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// More than half a slice, so that in one at most twice as many of them begin as there are permits.
+const PATIENCE: Duration = Duration::from_millis(1200);
 /// After so many limits in a row, with nothing taken between them, the rest is left: the limit is the whole sink's.
 const LIMITS: usize = 3;
 
@@ -43,20 +44,21 @@ pub(crate) enum End {
 
 /// Tries the events, at most `width` at once, and begins no try after two seconds; says what became of them, where
 /// [`crate::judge`] has the last word. At least one is tried.
-pub(crate) async fn publish(events: &[Event], width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
-    publish_with(&Semaphore::new(width), events, width, attempt).await
+pub(crate) async fn publish(batch: Batch<'_>, width: usize, attempt: impl AsyncFn(&Event) -> End) -> Published {
+    publish_with(&Semaphore::new(width), batch, width, attempt).await
 }
 
-/// The same where the tries of all partitions share `permits`: each needs one for its first second, and they are given in the
-/// order of asking. The
+/// The same where the tries of all partitions share `permits`: each needs one for its first moments, and they are given in the
+/// order of asking, to events that were rejected before behind the others. The
 /// two seconds go on while one is waited for, since what others have published meanwhile is deleted only when all are through.
 /// At least one event of all partitions is tried.
 pub(crate) async fn publish_with(
     permits: &Semaphore,
-    events: &[Event],
+    batch: Batch<'_>,
     width: usize,
     attempt: impl AsyncFn(&Event) -> End,
 ) -> Published {
+    let Batch { events, fresh, .. } = batch;
     let ends: RefCell<Vec<Option<End>>> = RefCell::new(events.iter().map(|_| None).collect());
     let (anything_taken, silence, stopped) = (Cell::new(false), Cell::new(false), Cell::new(false));
     let limits_in_a_row = Cell::new(0);
@@ -70,6 +72,10 @@ pub(crate) async fn publish_with(
     let limits = &limits_in_a_row;
     stream::iter(chains(events))
         .for_each_concurrent(width, async |chain: Vec<usize>| {
+            if chain.first().is_some_and(|first| *first >= fresh) {
+                // The fresh ones of all partitions ask when they are polled for the first time.
+                yield_now().await;
+            }
             for place in chain {
                 // It is never closed.
                 let Ok(permit) = permits.acquire().await else { return };

@@ -82,6 +82,9 @@ pub struct Batch<'a> {
     pub number: u64,
     /// Those of an aggregate in the order of `seq`; for a [`Sink::PIPELINED`] sink all.
     pub events: &'a [Event],
+    /// So many of them, the first ones, were not rejected before: a sink with few hands tries them before the others of all
+    /// partitions.
+    pub fresh: usize,
 }
 
 /// What an earlier owner left behind.

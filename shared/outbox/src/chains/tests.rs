@@ -7,6 +7,7 @@ use tokio::sync::{Notify, Semaphore};
 use uuid::Uuid;
 
 use super::*;
+use crate::sink::Lane;
 
 /// One event for each letter, which names its aggregate.
 fn events(aggregates: &str) -> Vec<Event> {
@@ -20,6 +21,11 @@ fn events(aggregates: &str) -> Vec<Event> {
         payload: RawValue::from_string("null".to_owned()).unwrap(),
     };
     (1..).zip(aggregates.chars()).map(event).collect()
+}
+
+/// None of them was rejected before.
+fn all(events: &[Event]) -> Batch<'_> {
+    Batch { lane: Lane { partition: 0, token: 1 }, number: 1, events, fresh: events.len() }
 }
 
 fn soft(reason: &str) -> Rejection {
@@ -46,7 +52,7 @@ fn fates(published: &Published) -> String {
 
 /// Publishes one at a time; `ends` gives each event's end by its number.
 async fn one_by_one(aggregates: &str, ends: impl Fn(i64) -> End) -> Published {
-    let mut published = publish(&events(aggregates), 1, async |event| ends(event.seq)).await;
+    let mut published = publish(all(&events(aggregates)), 1, async |event| ends(event.seq)).await;
     crate::judge(std::slice::from_mut(&mut published), false, |_, _| false);
     published
 }
@@ -57,7 +63,7 @@ async fn an_aggregate_never_has_two_events_on_their_way_and_the_width_is_kept() 
     let (most, two_are_there) = (Cell::new(0), Notify::new());
     let events = events("aabbcaabc");
     let order = RefCell::new(Vec::new());
-    let work = publish(&events, 2, async |event| {
+    let work = publish(all(&events), 2, async |event| {
         let name = event.aggregate.id.clone();
         assert!(!on_their_way.borrow().contains(&name), "two events of {name} at once");
         on_their_way.borrow_mut().push(name.clone());
@@ -152,7 +158,7 @@ async fn silence_is_the_sinks_unless_others_are_answered() {
 #[tokio::test]
 async fn who_waits_for_a_permit_begins_nothing_once_the_sink_has_stopped() {
     let (permits, tries) = (Semaphore::new(1), Cell::new(0));
-    let published = publish_with(&permits, &events("ab"), 2, async |_| {
+    let published = publish_with(&permits, all(&events("ab")), 2, async |_| {
         tries.set(tries.get() + 1);
         // The other one asks for its permit meanwhile.
         tokio::task::yield_now().await;
@@ -165,8 +171,8 @@ async fn who_waits_for_a_permit_begins_nothing_once_the_sink_has_stopped() {
 #[tokio::test]
 async fn a_publish_that_is_dropped_gives_its_permits_back_also_to_those_that_wait() {
     let (permits, events) = (Semaphore::new(1), events("ab"));
-    let never = publish_with(&permits, &events, 2, async |_| std::future::pending::<End>().await);
-    let mut other = Box::pin(publish_with(&permits, &events, 2, async |_| End::Taken));
+    let never = publish_with(&permits, all(&events), 2, async |_| std::future::pending::<End>().await);
+    let mut other = Box::pin(publish_with(&permits, all(&events), 2, async |_| End::Taken));
     {
         let mut never = Box::pin(never);
         assert!(never.as_mut().now_or_never().is_none(), "it has the permit");
@@ -176,9 +182,24 @@ async fn a_publish_that_is_dropped_gives_its_permits_back_also_to_those_that_wai
 }
 
 #[tokio::test]
+async fn what_was_rejected_before_waits_for_the_fresh_ones_of_all_partitions() {
+    let (permits, tried) = (Semaphore::new(1), RefCell::new(Vec::new()));
+    let note = async |event: &Event| {
+        tried.borrow_mut().push(event.seq);
+        tokio::task::yield_now().await;
+        End::Taken
+    };
+    let (one, other) = (events("abc"), events("abcdef"));
+    let one = Batch { fresh: 1, ..all(&one) };
+    let other = Batch { events: &other[3..], fresh: 2, ..all(&other) };
+    futures::join!(publish_with(&permits, one, 16, note), publish_with(&permits, other, 16, note));
+    assert_eq!(tried.into_inner()[..3], [1, 4, 5]);
+}
+
+#[tokio::test]
 async fn an_attempt_that_lasts_lets_others_begin() {
     let (permits, other, events) = (Semaphore::new(1), Notify::new(), events("ab"));
-    let published = publish_with(&permits, &events, 2, async |event| {
+    let published = publish_with(&permits, all(&events), 2, async |event| {
         if event.seq == 1 {
             other.notified().await;
         } else {

@@ -102,8 +102,7 @@ impl NatsSink {
 impl Sink for NatsSink {
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
         let connection = self.connector.connection().await?;
-        let mut published =
-            chains::publish(batch.events, WIDTH, async |event| self.attempt(&connection, event).await).await;
+        let mut published = chains::publish(batch, WIDTH, async |event| self.attempt(&connection, event).await).await;
         if published.trouble == Some(nobody_there(&self.subject)) {
             published.trouble = Some(self.why_nobody(&connection).await);
         }

@@ -115,8 +115,7 @@ impl Sink for WebhookSink {
     async fn publish(&self, batch: Batch<'_>) -> Result<Published, SinkError> {
         let http = self.http().await?;
         // The time of a call begins when it has its permit.
-        let (permits, events) = (&self.permits, batch.events);
-        Ok(chains::publish_with(permits, events, WIDTH, async |event| self.attempt(http, event).await).await)
+        Ok(chains::publish_with(&self.permits, batch, WIDTH, async |event| self.attempt(http, event).await).await)
     }
 
     /// Connects and asks for the headers alone, since an endpoint is made to take events and nothing else: any answer

@@ -31,7 +31,8 @@ pub(crate) fn id(seq: i64) -> Uuid {
 }
 
 pub(crate) async fn publish(sink: &impl Sink, events: &[Event]) -> Result<Published, SinkError> {
-    let mut published = sink.publish(Batch { lane: Lane { partition: 0, token: 1 }, number: 1, events }).await?;
+    let mut published =
+        sink.publish(Batch { lane: Lane { partition: 0, token: 1 }, number: 1, events, fresh: events.len() }).await?;
     outbox::judge(std::slice::from_mut(&mut published), false, |_, _| false);
     Ok(published)
 }

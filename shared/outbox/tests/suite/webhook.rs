@@ -96,7 +96,8 @@ async fn publish_beside(sink: &WebhookSink, partitions: u16, aggregates: i64) ->
         (Lane { partition, token: 1 }, events)
     };
     let all: Vec<(Lane, Vec<Event>)> = (0..partitions).map(of_one).collect();
-    let publishing = all.iter().map(|(lane, events)| sink.publish(Batch { lane: *lane, number: 1, events }));
+    let publishing =
+        all.iter().map(|(lane, events)| sink.publish(Batch { lane: *lane, number: 1, events, fresh: events.len() }));
     join_all(publishing).await.into_iter().map(Result::unwrap).collect()
 }
 
@@ -114,7 +115,7 @@ async fn a_call_that_would_have_to_wait_for_others_for_too_long_is_not_made() {
     let receiver = WebhookReceiver::start();
     receiver.answer(Answer::status(204).after(Duration::from_secs(3)));
     let published = publish_beside(&sink(&receiver.url()), 5, 16).await;
-    // After a second the first make room for as many.
+    // After a moment the first make room for as many.
     assert_eq!(published.iter().map(fates).collect::<String>(), "p".repeat(64) + &"-".repeat(16));
     assert!(published.iter().all(|one| one.trouble.is_none()), "{published:?}");
     assert_eq!(receiver.received().len(), 64);
