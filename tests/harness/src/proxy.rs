@@ -220,7 +220,10 @@ async fn connection(mut client: TcpStream, mut heard: watch::Receiver<Orders>, k
 }
 
 async fn wait_while_hanging(heard: &mut watch::Receiver<Orders>) {
-    let _ = heard.wait_for(|orders| orders.fault != Fault::Hang).await;
+    if heard.wait_for(|orders| orders.fault != Fault::Hang).await.is_err() {
+        // The proxy is dropped: what it holds back must not pass now.
+        std::future::pending::<()>().await;
+    }
 }
 
 /// The connection is to end in both directions at once.

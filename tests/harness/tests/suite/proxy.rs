@@ -183,3 +183,22 @@ async fn an_answer_can_be_cut_in_its_middle() {
     let _ = timeout(LIMIT, stream.read_to_end(&mut got)).await.unwrap();
     assert!(got.len() <= 2 && b"more".starts_with(&got), "{got:?}");
 }
+
+#[tokio::test]
+async fn what_a_proxy_holds_back_never_passes_when_it_is_dropped() {
+    let (server, mut told) = echo().await;
+    for _ in 0..200 {
+        let proxy = FaultProxy::start(&server.to_string());
+        let mut stream = connect(&proxy).await;
+        assert_eq!(say(&mut stream, "before").await, b"before");
+        assert_eq!(told.recv().await.unwrap(), b"before");
+        proxy.set(Fault::Hang);
+        stream.write_all(b"held").await.unwrap();
+        harness::wait_until(LIMIT, "it is held back", async || proxy.held() == 1).await;
+        drop(proxy);
+    }
+    // Whatever had passed would be read before this one.
+    let mut direct = TcpStream::connect(server).await.unwrap();
+    assert_eq!(say(&mut direct, "last").await, b"last");
+    assert_eq!(told.recv().await.unwrap(), b"last");
+}
